@@ -1,0 +1,38 @@
+# make lesson   run the lesson on synthetic tiles; or DATA=<folder>, and ARCH, SIZES, EPOCHS, BS, LR_STEPS, WEIGHTS, ... to choose
+# make test     everything that must hold
+# make lab      open the notebooks in JupyterLab
+PYTHON ?= python3
+BIN := .venv/bin
+
+# A folder given relative to this one is made absolute, because notebooks run in nbs/.
+override DATA := $(if $(wildcard $(DATA)),$(abspath $(DATA)),$(DATA))
+override WEIGHTS := $(if $(wildcard $(WEIGHTS)),$(abspath $(WEIGHTS)),$(WEIGHTS))
+export DATA WEIGHTS
+
+.PHONY: help install lesson test lab export clean
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+install: .venv/.installed
+.venv/.installed: settings.ini setup.py
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+lesson: install
+	$(BIN)/python tools/run_notebook.py nbs/10_planet.ipynb --out _run --html
+
+test: install
+	$(BIN)/python -m pytest tests
+
+lab: install
+	$(BIN)/jupyter lab nbs/10_planet.ipynb
+
+# For contributors: module and README from the notebooks.
+export: install
+	$(BIN)/nbdev_export
+	$(BIN)/nbdev_clean
+	$(BIN)/python tools/readme.py
+
+clean:
+	rm -rf .venv _run _docs _proc build dist *.egg-info nbs/data

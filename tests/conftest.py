@@ -1,0 +1,36 @@
+"""What all tests share: where things are, and the closing line."""
+import os
+from pathlib import Path
+
+import pytest
+
+root = Path(__file__).parents[1]
+shared = root.parent/'shared'
+os.environ.setdefault('OMP_NUM_THREADS', str(os.cpu_count() or 1))
+
+
+@pytest.fixture(scope='session')
+def tiles(tmp_path_factory):
+    "Sixty synthetic tiles, made once for all tests."
+    from planet_course.sample import planet_synthetic
+    return planet_synthetic(tmp_path_factory.mktemp('tiles')/'planet', n=60, n_test=6, progress=False)
+
+
+@pytest.fixture(scope='session')
+def real_sample():
+    "The 1,000 real tiles, where they lie beside the project."
+    if not (shared/'data'/'planet_sample').is_dir(): pytest.skip('real tiles: no ../shared/data/planet_sample')
+    return shared/'data'/'planet_sample'
+
+
+def pytest_report_header():
+    return None if (shared/'data').is_dir() else 'data cells skipped: no ../shared/data'
+
+
+def pytest_unconfigure(config):
+    "One closing line that a person or a program can read."
+    reporter = config.pluginmanager.get_plugin('terminalreporter')
+    if reporter is None: return
+    count = lambda *kinds: sum(len(reporter.stats.get(kind, ())) for kind in kinds)
+    skipped = f', {count("skipped")} skipped' if count('skipped') else ''
+    print(f'{count("passed")} passed, {count("failed", "error")} failed{skipped}', flush=True)

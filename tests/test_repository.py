@@ -1,0 +1,134 @@
+"""The repository keeps its own rules: notebooks, module, README and packaging agree."""
+import ast, importlib, json, re, shutil, subprocess, sys
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+from conftest import root
+
+module_order = ['core', 'sample', 'download', 'cache', 'augment', 'data', 'metrics', 'schedule', 'learner', 'vision']
+only_core = {'augment', 'metrics', 'schedule'}
+budgets = dict(core=130, sample=200, cache=120, augment=200, data=300, metrics=80, schedule=90, learner=380, vision=160)
+modules = sorted(p for p in (root/'planet_course').glob('*.py') if not p.name.startswith('_'))
+chapters = sorted((root/'nbs').glob('*.ipynb'))
+tracked = subprocess.run(['git', 'ls-files'], cwd=root, capture_output=True, text=True).stdout.split()
+bin_ = Path(sys.executable).parent
+
+
+def settings():
+    ini = ConfigParser(delimiters=['='])
+    ini.read(root/'settings.ini')
+    return ini['DEFAULT']
+
+
+def code_lines(text:str) -> int:
+    "Lines of code: no blank lines, comments or docstrings."
+    tree, skip = ast.parse(text), set()
+    for node in ast.walk(tree):
+        body = getattr(node, 'body', None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant) \
+                and isinstance(body[0].value.value, str):
+            skip.update(range(body[0].lineno, body[0].end_lineno + 1))
+    lines = enumerate(text.splitlines(), 1)
+    return sum(1 for i, line in lines if line.strip() and not line.strip().startswith('#') and i not in skip)
+
+
+def test_module_is_what_the_notebooks_export(tmp_path):
+    "`nbdev_export` and `nbdev_clean` change nothing: run on a copy, and compare."
+    for name in ('settings.ini', 'setup.py'): shutil.copy(root/name, tmp_path/name)
+    shutil.copytree(root/'planet_course', tmp_path/'planet_course', ignore=shutil.ignore_patterns('__pycache__'))
+    (tmp_path/'nbs').mkdir()
+    for file in (root/'nbs').iterdir():
+        if file.is_file(): shutil.copy(file, tmp_path/'nbs'/file.name)
+    for command in ('nbdev_export', 'nbdev_clean'): subprocess.run([bin_/command], cwd=tmp_path, check=True)
+    for folder, pattern in (('planet_course', '*.py'), ('nbs', '*.ipynb')):
+        ours, theirs = ({p.name: p.read_text() for p in (base/folder).glob(pattern)} for base in (root, tmp_path))
+        assert ours.keys() == theirs.keys()
+        differ = [name for name in ours if ours[name] != theirs[name]]
+        assert not differ, f'{differ} differ; run: make export'
+
+
+def test_readme_is_what_the_index_says():
+    subprocess.run([sys.executable, root/'tools'/'readme.py', '--check'], check=True)
+
+
+def test_environment_agrees_with_settings():
+    "environment.yml installs this package with its dev extra; whatever else it names must be in settings.ini, word for word."
+    lines = [line.strip()[2:] for line in (root/'environment.yml').read_text().splitlines() if line.strip().startswith('- ')]
+    packages = [line for line in lines if line not in ('conda-forge', 'pip', 'pip:') and not line.startswith('python=')]
+    known = settings()['requirements'].split() + settings()['dev_requirements'].split()
+    assert '-e .[dev]' in packages
+    assert not [p for p in packages if p != '-e .[dev]' and p not in known]
+
+
+def test_install_gives_the_module(tmp_path):
+    "`pip install .` puts the importable module, with its version, where Python finds it."
+    source = tmp_path/'source'
+    shutil.copytree(root, source, ignore=shutil.ignore_patterns('.git', '.venv', '_run', 'data', '*.egg-info', '__pycache__'))
+    subprocess.run([sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--no-build-isolation', '--target', tmp_path/'site', source],
+                   check=True)
+    found = subprocess.run([sys.executable, '-c', 'import planet_course; print(planet_course.__file__, planet_course.__version__)'],
+                           cwd=tmp_path, env={'PYTHONPATH': str(tmp_path/'site'), 'PATH': ''}, capture_output=True, text=True, check=True).stdout
+    assert str(tmp_path/'site') in found and found.split()[-1] == settings()['version']
+
+
+@pytest.mark.parametrize('file', modules, ids=lambda p: p.stem)
+def test_imports_go_one_way(file):
+    "A module imports only from rows above it, nothing by star, and nothing heavy before it is needed."
+    for node in ast.walk(ast.parse(file.read_text())):
+        if not isinstance(node, ast.ImportFrom): continue
+        assert not any(a.name == '*' for a in node.names), f'{file.name} imports * from {node.module}'
+        if not node.level and not (node.module or '').startswith('planet_course'): continue
+        name = (node.module or '').split('.')[-1]
+        if name in ('', 'planet_course'): continue
+        assert module_order.index(name) < module_order.index(file.stem), f'{file.name} imports {name}, which is below it'
+        assert file.stem not in only_core or name == 'core', f'{file.name} may import core alone, not {name}'
+
+
+@pytest.mark.parametrize('file', modules, ids=lambda p: p.stem)
+def test_module_stays_short(file):
+    assert code_lines(file.read_text()) <= budgets[file.stem]
+
+
+def test_import_is_light():
+    "Importing what a training server needs loads no plotting, no download client, no archive library."
+    code = 'import sys, planet_course.learner, planet_course.vision; print([m for m in ("matplotlib", "kaggle", "py7zr", "IPython") if m in sys.modules])'
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'
+
+
+@pytest.mark.parametrize('file', modules, ids=lambda p: p.stem)
+def test_public_functions_are_documented(file):
+    "Every public function and method says what it does, and every parameter of a public function has its comment."
+    module = importlib.import_module(f'planet_course.{file.stem}')
+    for name in module.__all__:
+        thing = getattr(module, name)
+        if callable(thing): assert thing.__doc__, f'{file.stem}.{name} has no docstring'
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.FunctionDef): assert node.args.kwarg is None, f'{file.name}: {node.name} takes **{node.args.kwarg.arg}'
+
+
+@pytest.mark.parametrize('file', chapters, ids=lambda p: p.stem)
+def test_chapter_is_fit_to_read(file):
+    "A chapter begins with title and subtitle, stores no error and no path of somebody's machine, and never runs on without prose."
+    cells = json.loads(file.read_text())['cells']
+    first = ''.join(cells[0]['source'])
+    assert cells[0]['cell_type'] == 'markdown' and re.match(r'# .+\n\n> .+', first), 'no title with a quoted subtitle'
+    run = 0
+    for i, cell in enumerate(cells):
+        run = run + 1 if cell['cell_type'] == 'code' else 0
+        assert run <= 3, f'cell {i}: more than three code cells without prose'
+        outputs = json.dumps(cell.get('outputs', []))
+        assert '"output_type": "error"' not in outputs, f'cell {i} stores an error'
+        assert not re.search(r'/(home|root|tmp|work|Users)/\w', outputs), f'cell {i} stores a path of one machine'
+        assert 'Warning' not in outputs, f'cell {i} stores a warning'
+        assert all(len(line) <= 160 for line in ''.join(cell['source']).splitlines()), f'cell {i} has a very long line'
+
+
+def test_links_between_chapters_lead_somewhere():
+    names = {p.name for p in chapters}
+    for file in chapters:
+        text = ''.join(''.join(c['source']) for c in json.loads(file.read_text())['cells'] if c['cell_type'] == 'markdown')
+        broken = [m for m in re.findall(r'\]\((\w+\.ipynb)', text) if m not in names]
+        assert not broken, f'{file.name} links to {broken}'
+    sidebar = re.findall(r'(\w+\.ipynb)', (root/'nbs'/'sidebar.yml').read_text())
+    assert set(sidebar) == names, 'nbs/sidebar.yml does not list the chapters'
