@@ -4,11 +4,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# A folder given relative to this one is made absolute, because notebooks run in nbs/.
-override DATA := $(if $(wildcard $(DATA)),$(abspath $(DATA)),$(DATA))
-override WEIGHTS := $(if $(wildcard $(WEIGHTS)),$(abspath $(WEIGHTS)),$(WEIGHTS))
-export DATA WEIGHTS
-
 .PHONY: help install lesson test lab export clean
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -16,7 +11,7 @@ help:
 install: .venv/.installed
 .venv/.installed: settings.ini setup.py
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --editable '.[dev]'
 	@touch $@
 
 lesson: install

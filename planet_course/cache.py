@@ -17,8 +17,8 @@ from uuid import uuid4
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image, read_file
 from torchvision.transforms.v2 import functional as F
 from tqdm import tqdm
 
@@ -27,22 +27,18 @@ from .core import writable_folder
 # %% ../nbs/03_cache.ipynb #05ed8aec
 _magic = b'\xff\xd8', b'\x89PNG', b'RIFF', b'GIF8'     # how JPEG, PNG, WebP and GIF files begin
 
-def _why_unreadable(
-    file:str|Path,   # a file that could not be decoded
-) -> str:            # the reason in a few words
-    "What is wrong with a picture file, from its size and first bytes."
+def _why_unreadable(file:str|Path, error:Exception) -> str:
+    "What is wrong with a picture file: what the system said, or what its size and first bytes show."
     if not os.path.exists(file): return 'there is no such file'
     if not os.path.isfile(file): return 'this is no file'
+    if getattr(error, 'strerror', None): return error.strerror
     with open(file, 'rb') as f: head = f.read(4)
     if not head: return 'the file is empty'
     if head.startswith(_magic): return 'the picture is cut short or damaged'
     return 'this is not a JPEG, PNG, WebP or GIF picture'
 
 # %% ../nbs/03_cache.ipynb #457d09d8
-def _resize(
-    tile:Tensor,             # uint8, shape (3, h, w)
-    size:int|tuple[int,int], # int: scale, then crop to a square; (h, w): squish
-) -> Tensor:                 # uint8, shape (3, size, size) or (3, h, w)
+def _resize(tile:Tensor, size:int|tuple[int,int]) -> Tensor:
     "Scale a tile with antialiasing; the centre is kept where something must go."
     h, w = tile.shape[-2:]
     th, tw = (size, size) if isinstance(size, int) else size
@@ -54,41 +50,40 @@ def _resize(
     top, left = (nh - th + 1)//2, (nw - tw + 1)//2
     return tile[:, top:top + th, left:left + tw].contiguous()
 
-# %% ../nbs/03_cache.ipynb #b994e8e4
+# %% ../nbs/03_cache.ipynb #31fce15b
+def _rgb(picture:Image.Image) -> np.ndarray:
+    "Any picture as bytes, (h, w, 3). Pillow cuts 16-bit greys off at 255, so those are scaled here."
+    if picture.mode.startswith('I'):
+        grey = (np.asarray(picture)//257).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.asarray(picture.convert('RGB'))
+
 def decode(
     file:str|Path,                     # a JPEG, PNG, WebP or GIF, whatever its name ends in
-    size:int|tuple[int,int]|None=None, # pixels; int: scale and crop to a square; (h, w): squish; None: as stored
+    size:int|tuple[int,int]|None=None, # pixels; int: scale, crop to a square; (h, w): squish; None: as stored
 ) -> Tensor:                           # uint8, RGB, shape (3, h, w), on the CPU
     """Read one picture: always three channels, always bytes.
 
     Raises `ValueError`, naming the file, if it is missing, empty, cut short or not a picture.
     """
-    try: tile = decode_image(read_file(os.fspath(file)), mode=ImageReadMode.RGB)
-    except RuntimeError: raise ValueError(f'cannot read {file}: {_why_unreadable(file)}.') from None
-    if tile.ndim == 4: tile = tile[0]                                                # an animated GIF: its first picture
-    if tile.dtype != torch.uint8: tile = F.to_dtype(tile, torch.uint8, scale=True)   # a 16-bit PNG
+    try:
+        with Image.open(file) as picture: tile = torch.from_numpy(_rgb(picture).transpose(2, 0, 1).copy())
+    except Exception as e: raise ValueError(f'cannot read {file}: {_why_unreadable(file, e)}.') from e
     return tile if size is None else _resize(tile, size)
 
-# %% ../nbs/03_cache.ipynb #cb965530
-def _check_room(
-    folder:Path,   # where a cache file is to be written
-    nbytes:int,    # how large it will be
-) -> None:
-    "Raises `OSError` if the disk has too little room."
+# %% ../nbs/03_cache.ipynb #f2d3bbae
+def _check_room(folder:Path, nbytes:int) -> None:
+    "Raises `OSError` if the disk has too little room for a file of `nbytes`."
     free = shutil.disk_usage(folder).free
     if free < nbytes:
-        raise OSError(f'no room for the tile cache: it takes {nbytes/1e9:.1f} GB and {folder} has {free/1e9:.1f} GB free. '
+        raise OSError(f'the tile cache takes {nbytes/1e9:.1f} GB, and {folder} has {free/1e9:.1f} GB free. '
                       'Free some space (clear_cache removes old caches), or choose a smaller size.')
 
-# %% ../nbs/03_cache.ipynb #ffa606a2
+# %% ../nbs/03_cache.ipynb #16717007
 _version = 1   # goes up when the same files would give other bytes
 
-def _key(
-    files:list[str],     # the tiles, in order
-    size:tuple[int,int], # (h, w) in pixels
-    squish:bool,         # scaled to both sides, or cropped
-) -> str:                # 16 hexadecimal digits
-    "A digest of all that the bytes of a cache depend on."
+def _key(files:list[str], size:tuple[int,int], squish:bool) -> str:
+    "A digest, 16 hexadecimal digits, of all that the bytes of a cache depend on."
     files = [os.path.abspath(f) for f in files]
     base = len(os.path.commonpath([os.path.dirname(f) for f in files]))
     h = hashlib.blake2b(f'{_version} {size} {squish}'.encode(), digest_size=8)
@@ -98,20 +93,14 @@ def _key(
         h.update(f'\n{f[base:]} {s.st_size} {s.st_mtime_ns}'.encode())
     return h.hexdigest()
 
-# %% ../nbs/03_cache.ipynb #c49cd29a
-def _write_tiles(
-    files:list[str],         # the tiles, in order
-    size:int|tuple[int,int], # as for `decode`
-    target:Path,             # the file to make
-    workers:int,             # threads that decode
-    progress:bool,           # show a bar?
-) -> None:
+# %% ../nbs/03_cache.ipynb #efe40662
+def _write_tiles(files:list[str], size:int|tuple[int,int], target:Path, workers:int, progress:bool) -> None:
     "Decode all tiles into one file of bytes, which appears under its name only when it is complete."
     def try_decode(file):
         try: return decode(file, size)
         except ValueError as e: return e
     bad, part = [], target.with_name(f'{target.name}-{uuid4().hex}.tmp')
-    bar = tqdm(total=len(files), desc=f'reading tiles at {size} px', unit='tile', leave=False, disable=not progress)
+    bar = tqdm(total=len(files), desc=f'reading tiles, {size} px', leave=False, delay=1, disable=not progress)
     try:
         with bar, open(part, 'wb') as out, ThreadPoolExecutor(workers) as pool:
             for i in range(0, len(files), 256):
@@ -123,28 +112,25 @@ def _write_tiles(
         os.replace(part, target)
     finally: part.unlink(missing_ok=True)
 
-def _unreadable(
-    errors:list,   # what `decode` raised
-    n:int,         # how many tiles there are in all
-) -> str:          # one message: the count, and up to ten of them by name
-    "All tiles that cannot be read, in one message."
-    lines = '\n  '.join(map(str, errors[:10])) + (f'\n  and {len(errors) - 10} more' if len(errors) > 10 else '')
-    return f'{len(errors)} of {n} tiles cannot be read. Get them again, or take them off the list:\n  {lines}'
+def _unreadable(errors:list, n:int) -> str:
+    "What `decode` raised for up to ten of `n` tiles, and the count, in one message."
+    lines = [str(e) for e in errors[:10]] + [f'and {len(errors) - 10} more']*(len(errors) > 10)
+    return '\n  '.join([f'{len(errors)} of {n} tiles cannot be read. Get or drop them:', *lines])
 
-# %% ../nbs/03_cache.ipynb #79ff64a5
+# %% ../nbs/03_cache.ipynb #02736bf5
 class TileCache:
     "Tiles of one size as bytes in a memory-mapped file, decoded once, on first use."
     def __init__(self,
         files:list,               # picture files, in the order of the rows
         size:int|tuple[int,int],  # pixels; int: scale and crop to a square; (h, w): squish
-        folder:str|Path|None=None,# where the cache file goes; None: `.tiles` beside the folder of the first tile
+        folder:str|Path|None=None,# where the cache file goes; None: `.tiles` beside the first tile's folder
         workers:int|None=None,    # threads that decode; None: one a core, at most 16
     ):
         self.files, self.size = [os.fspath(f) for f in files], size
+        if not self.files: raise ValueError('no tiles to cache: the list of files is empty.')
         self.shape = (len(self.files), 3, *((size, size) if isinstance(size, int) else size))
-        self.folder = Path(folder) if folder else Path(self.files[0]).parent.parent/'.tiles' if self.files else None
-        self.workers = workers or min(16, os.cpu_count() or 1)
-        self._tensor = None
+        self.folder = Path(folder) if folder else Path(self.files[0]).parent.parent/'.tiles'
+        self.workers, self._tensor = workers or min(16, os.cpu_count() or 1), None
 
     @property
     def nbytes(self) -> int:   # size of the cache file
@@ -175,15 +161,11 @@ class TileCache:
         if isinstance(i, (int, slice, np.integer)): return self.tensor[i].clone()
         return self.tensor.index_select(0, torch.as_tensor(i, dtype=torch.long))
 
-# %% ../nbs/03_cache.ipynb #7633a78e
-def _open_tiles(
-    cache:TileCache,   # what is wanted
-    progress:bool,     # show a bar while decoding?
-) -> Tensor:           # uint8, shape `cache.shape`
+# %% ../nbs/03_cache.ipynb #97e5c00b
+def _open_tiles(cache:TileCache, progress:bool) -> Tensor:
     "The memory-mapped file of a cache, made first if neither folder has it."
-    if not len(cache): return torch.empty(cache.shape, dtype=torch.uint8)
     key = _key(cache.files, cache.shape[2:], not isinstance(cache.size, int))
-    name = f'{cache.shape[2]}-{key}.u8' if isinstance(cache.size, int) else f'{cache.shape[2]}x{cache.shape[3]}-{key}.u8'
+    name = f'{cache.size if isinstance(cache.size, int) else "x".join(map(str, cache.size))}-{key}.u8'
     whole = lambda file: file.is_file() and file.stat().st_size == cache.nbytes
     file = cache.folder/name
     if not whole(file): file = writable_folder(cache.folder)/name
@@ -194,16 +176,17 @@ def _open_tiles(
         warnings.filterwarnings('ignore', message='The given NumPy array is not writable')
         return torch.from_numpy(np.memmap(file, np.uint8, 'r', shape=cache.shape))
 
-# %% ../nbs/03_cache.ipynb #68e73bf4
+# %% ../nbs/03_cache.ipynb #d9188d9b
 _cache_name = re.compile(r'\d+(x\d+)?-[0-9a-f]{16}\.u8(-[0-9a-f]{32}\.tmp)?')
 
 def clear_cache(
     folder:str|Path,   # a data folder: the cache files in its `.tiles`, or in that folder's stand-in, go
 ) -> int:              # bytes freed
     "Remove the cache files of a data folder; they are made again when they are needed."
+    if not Path(folder).is_dir(): raise FileNotFoundError(f'no data folder at {folder}: nothing was removed.')
     where = writable_folder(Path(folder)/'.tiles')
     found = [f for f in where.iterdir() if _cache_name.fullmatch(f.name)]
     freed = sum(f.stat().st_size for f in found)
     for f in found: f.unlink()
-    print(f'{where}: {len(found)} cache file{"" if len(found) == 1 else "s"} removed, {freed/1e6:,.1f} MB freed')
+    print(f'{where}: {freed/1e6:,.1f} MB freed, {len(found)} cache file{"s"*(len(found) != 1)} removed')
     return freed

@@ -21,10 +21,11 @@ def seed_everything(
 ) -> None:
     """Seed Python, NumPy and PyTorch (all devices).
 
-    On a CPU the same seed on the same machine gives bit-identical training. On a GPU some kernels add numbers in an order that varies,
-    so losses agree to a few digits only.
+    On a CPU the same seed on the same machine gives bit-identical training. On a GPU some kernels add numbers
+    in an order that varies, so losses agree to a few digits only.
     """
-    if not 0 <= seed < 2**32: raise ValueError(f'seed is {seed}; NumPy takes whole numbers from 0 to {2**32 - 1}.')
+    if not 0 <= seed < 2**32:
+        raise ValueError(f'seed is {seed}; NumPy takes whole numbers from 0 to {2**32 - 1}.')
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -42,14 +43,15 @@ def default_device(
     return device
 
 # %% ../nbs/00_core.ipynb #777b1c1f
-imagenet_stats = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) # per-channel mean and standard deviation, RGB, pixels in [0, 1]
+# mean and standard deviation of each channel, RGB, for pixels in [0, 1]
+imagenet_stats = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 # %% ../nbs/00_core.ipynb #c29c6a96
 def show_images(
-    images:Sequence[Tensor],         # pictures, each (3, h, w) or (1, h, w): uint8, or float in [0, 1] (clamped)
-    titles:Sequence[str]|None=None,  # one for each picture
-    ncols:int|None=None,             # pictures in a row; by default the grid is as square as possible
-    figsize:tuple|None=None,         # inches (width, height); by default 2.2 for a picture
+    images:Sequence[Tensor],        # pictures, (3, h, w) or (1, h, w); uint8, or float in [0, 1] (clamped)
+    titles:Sequence[str]|None=None, # one for each picture
+    ncols:int|None=None,            # pictures in a row; by default the grid is as square as possible
+    figsize:tuple|None=None,        # inches (width, height); by default 2.2 for a picture
 ) -> np.ndarray: # the matplotlib axes, shape (rows, ncols); unused ones are switched off
     "Draw a grid of pictures. Raises `ValueError` for an empty list, and when the number of titles differs."
     import matplotlib.pyplot as plt
@@ -58,7 +60,8 @@ def show_images(
         raise ValueError(f'{len(images)} pictures but {len(titles)} titles; give one title for each picture.')
     ncols = min(ncols or int(np.ceil(np.sqrt(len(images)))), len(images))
     nrows = -(-len(images) // ncols)
-    _, axes = plt.subplots(nrows, ncols, figsize=figsize or (2.2 * ncols, 2.4 * nrows), squeeze=False, layout='tight')
+    figsize = figsize or (2.2 * ncols, 2.4 * nrows)
+    _, axes = plt.subplots(nrows, ncols, figsize=figsize, squeeze=False, layout='tight')
     for ax in axes.flat: ax.axis('off')
     for i, (ax, img) in enumerate(zip(axes.flat, images)):
         img = torch.as_tensor(img).detach().cpu()
@@ -90,15 +93,19 @@ class LiveTable:
         row:Sequence, # one value for each column; floats are shown with six decimals, `None` as #na#
     ) -> None:
         "Append a row and show it. Raises `ValueError` when the number of values differs from the columns."
-        if len(row) != len(self.columns): raise ValueError(f'{len(row)} values for {len(self.columns)} columns: {self.columns}.')
+        if len(row) != len(self.columns):
+            raise ValueError(f'{len(row)} values for {len(self.columns)} columns: {self.columns}.')
         self.rows.append([_cell(v) for v in row])
-        if not in_notebook(): return print('\n'.join(self._lines()[0 if len(self.rows) == 1 else -1:]), flush=True)
+        if not in_notebook():
+            new = self._lines()[0 if len(self.rows) == 1 else -1:]   # the headings go with the first row
+            return print('\n'.join(new), flush=True)
         from IPython.display import display
         if self._handle is None: self._handle = display(self, display_id=True)
         else: self._handle.update(self)
 
     def _lines(self):
-        return [''.join(c.ljust(w) for c, w in zip(r, self._widths)).rstrip() for r in [self.columns, *self.rows]]
+        line = lambda cells: ''.join(c.ljust(w) for c, w in zip(cells, self._widths)).rstrip()
+        return [line(cells) for cells in [self.columns, *self.rows]]
 
     def __repr__(self): return '\n'.join(self._lines())
 
@@ -106,7 +113,7 @@ class LiveTable:
         row = lambda cells, tag: '<tr>' + ''.join(f'<{tag}>{html.escape(c)}</{tag}>' for c in cells) + '</tr>'
         return f'<table>{row(self.columns, "th")}{"".join(row(r, "td") for r in self.rows)}</table>'
 
-# %% ../nbs/00_core.ipynb #b7873ca7
+# %% ../nbs/00_core.ipynb #43f6617f
 class PlanetFolder(NamedTuple):
     "Where labels and tiles lie below `path`."
     path: Path     # the folder that holds both
@@ -119,16 +126,20 @@ _layouts = ('train_v2.csv', 'train-jpg'), ('train_classes.csv', 'train-jpg'), ('
 def planet_folder(
     path:str|Path, # a folder that may hold the tiles, in any of the three layouts
 ) -> PlanetFolder:
-    "Find the competition's labels and training tiles in `path`. Raises `FileNotFoundError` if no layout fits."
+    """Find the competition's labels and training tiles in `path`.
+
+    Raises `FileNotFoundError` if no layout fits.
+    """
     path = Path(path).expanduser()
     for csv, folder in _layouts:
         if (path/csv).is_file() and (path/folder).is_dir(): return PlanetFolder(path, csv, folder, '.jpg')
     wanted = ', '.join(f'{csv} with {folder}/' for csv, folder in _layouts)
     found = ', '.join(sorted(os.listdir(path))[:8]) or 'nothing' if path.is_dir() else 'no such folder'
-    raise FileNotFoundError(f'no tiles at {path}: looked for {wanted}; found {found}. Give the folder that holds the csv, or make a '
-                            f'small synthetic set with planet_synthetic({str(path)!r}).')
+    raise FileNotFoundError(f'no tiles at {path}: looked for {wanted}; found {found}. Give the folder that '
+                            'holds the csv, or make a small synthetic set with '
+                            f'planet_synthetic({str(path)!r}).')
 
-# %% ../nbs/00_core.ipynb #595f9907
+# %% ../nbs/00_core.ipynb #eb11cf6a
 def writable_folder(
     folder:str|Path, # the folder that we would like to write to; made if it is missing
 ) -> Path: # `folder`, or where that cannot be written a folder of the same name in the user's cache
@@ -139,7 +150,8 @@ def writable_folder(
         with tempfile.TemporaryFile(dir=folder): return folder
     except OSError as e:
         key = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:8]
-        cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'planet_course'/f'{folder.name}-{key}'
+        caches = Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')
+        cache = caches/'planet_course'/f'{folder.name}-{key}'
         cache.mkdir(parents=True, exist_ok=True)
         print(f'{folder} cannot be written to ({e.strerror}); using {cache} instead.')
         return cache

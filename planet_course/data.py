@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from .cache import TileCache, decode
 from .core import default_device, show_images
 
-# %% ../nbs/05_data_block.ipynb #a4109b5a
+# %% ../nbs/05_data_block.ipynb #e66dd879
 class Image:
     "One tile: decoded when its pixels are first asked for, shown as a picture in a notebook."
     def __init__(self,
@@ -49,12 +49,17 @@ class Image:
         return (3, self.size, self.size) if isinstance(self.size, int) else (3, *self.size)
 
     def show(self,
-        title:str|None=None, # a line above the picture
-    ):                       # the matplotlib axes
+        ax=None, # matplotlib axes; None: new ones
+    ):           # the axes
         "Draw the tile."
-        return show_images([self.px], titles=None if title is None else [title])[0, 0]
+        if ax is None: return show_images([self.px])[0, 0]
+        ax.imshow(self.px.permute(1, 2, 0))
+        ax.axis('off')
+        return ax
 
-    def __repr__(self): return f'Image {self.shape}'
+    def __repr__(self):
+        try: return f'Image {self.shape}'
+        except ValueError: return 'Image (unreadable)'
 
     def _repr_png_(self):
         from PIL import Image as PILImage
@@ -62,77 +67,78 @@ class Image:
         PILImage.fromarray(self.px.permute(1, 2, 0).numpy()).save(out, 'png')
         return out.getvalue()
 
-# %% ../nbs/05_data_block.ipynb #c0f2b5a7
-def _some(
-    names:Sequence,  # any number of things
-) -> str:            # the first ten, and how many more there are
-    "A list for an error message."
+# %% ../nbs/05_data_block.ipynb #f957f7b1
+def _some(names:Sequence) -> str:
+    "The first ten of a list, and how many more there are: for an error message."
     return ', '.join(map(str, names[:10])) + (f' and {len(names) - 10} more' if len(names) > 10 else '')
 
-def _column(
-    df:pd.DataFrame, # a table
-    col:int|str,     # number or name of a column
-) -> pd.Series:      # that column
+def _column(df:pd.DataFrame, col:int|str) -> pd.Series:
     "One column. Raises `ValueError` if the table does not have it."
     names = list(df.columns)
     if isinstance(col, int) and -len(names) <= col < len(names): return df.iloc[:, col]
     if col in names: return df[col]
-    raise ValueError(f'the table has no column {col!r}; it has {len(names)}: {names}. Give a name, or a number from 0.')
+    raise ValueError(f'the table has no column {col!r}; it has {len(names)}: {names}. Give name or number.')
 
-def _check_files(
-    files:Sequence[str], # picture files
-    what:str,            # where the names came from, for the message
-) -> None:
+def _read_csv(csv:Path) -> pd.DataFrame:
+    "A table of text. Raises `FileNotFoundError`, or `ValueError` if it is no csv."
+    if not csv.is_file():
+        raise FileNotFoundError(f'no table at {csv}. Check the path and the name; '
+                                f'planet_folder({str(csv.parent)!r}) finds the usual layouts.')
+    try: return pd.read_csv(csv, dtype=str)
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as e:
+        raise ValueError(f'{csv} is not a csv that can be read: {e}') from None
+
+def _pictures(path:Path, extensions:Sequence[str]) -> tuple:
+    "Pictures below a folder, sorted, hidden folders left out. Raises `FileNotFoundError` if there are none."
+    below = sorted(f.relative_to(path) for f in path.rglob('*') if f.suffix.lower() in extensions)
+    files = tuple(str(path/f) for f in below if not any(part.startswith('.') for part in f.parts))
+    if not files: raise FileNotFoundError(f'no pictures below {path}: looked for {", ".join(extensions)}.')
+    return files
+
+# %% ../nbs/05_data_block.ipynb #9018b6a1
+def _check_files(files:Sequence[str]) -> None:
     "Raises `FileNotFoundError` naming the folder, or the tiles, that are not there."
     folders = {os.path.dirname(f) for f in files}
     gone = sorted(d for d in folders if not os.path.isdir(d or '.'))
-    if gone: raise FileNotFoundError(f'no tile folder at {_some(gone)}. Give folder=<its name below the path>, get the tiles with '
-                                     f'planet_data(), or make a small synthetic set with planet_synthetic().')
+    if gone:
+        raise FileNotFoundError(f'no tile folder at {_some(gone)}. Give folder=<its name below path>, get '
+                                'tiles with planet_data(), or make some with planet_synthetic().')
     there = {os.path.join(d, f) for d in folders for f in os.listdir(d or '.')}
     missing = [f for f in files if f not in there]
-    if missing: raise FileNotFoundError(f'{len(missing)} of {len(files)} tiles in {what} have no file: {_some(missing)}. '
-                                        'Check folder= and suffix=, or get the missing tiles.')
+    if missing:
+        raise FileNotFoundError(f'{len(missing)} of {len(files)} tiles have no file: {_some(missing)}. '
+                                'Check folder= and suffix=, or get the missing tiles.')
 
-# %% ../nbs/05_data_block.ipynb #91a5da30
+# %% ../nbs/05_data_block.ipynb #18529d65
 _chain = {'split': '.split_by_rand_pct(0.2, seed=42)', 'label': ".label_from_df(label_delim=' ')",
           'transform': '.transform(tfms, size=128)', 'databunch': '.databunch(bs=64)'}
 
-def _too_early(
-    obj,             # the stage that was asked
-    step:str,        # the method that comes later
-    missing:tuple,   # the steps between, in order
-):
-    "Raises `AttributeError` that names the missing step."
+def _too_early(obj, step:str, missing:tuple):
+    "Raises `AttributeError`: `step` was asked of `obj`, and the steps in `missing` come first."
     line = ''.join(_chain[m] for m in missing)
     raise AttributeError(f'{step} comes too early: {type(obj).__name__} still needs the {missing[0]} step. '
                          f'Write: <your list>{line}.{step}(...)')
 
-def _later(
-    step:str,   # the method that comes later
-    *missing,   # the steps between, in order
-) -> property:  # raises when it is looked at
-    "Stands in an early stage for a step of a later one."
+def _later(step:str, *missing) -> property:
+    "Stands in an early stage for a step of a later one, and raises when it is looked at."
     return property(lambda self: _too_early(self, step, missing))
 
-def _show_list(
-    name:str,    # class of the list
-    items,       # anything with a length whose first items print
-) -> str:        # the class with the number of items, then the first five
-    "How lists print."
+def _show_list(name:str, items) -> str:
+    "How lists print: the class with the number of items, then the first five."
     return f'{name} ({len(items)} items)\n' + ','.join(str(items[i]) for i in range(min(5, len(items))))
 
-# %% ../nbs/05_data_block.ipynb #18529d65
-def _rand_split(
-    n:int,             # number of tiles
-    valid_pct:float,   # share kept for validation, 0 to below 1
-    seed:int|None,     # fixes the choice
-) -> tuple:            # rows for training, sorted, and for validation, in random order
-    "Keep a random share of the rows aside; the generator is its own, nothing global is seeded."
-    if not 0 <= valid_pct < 1: raise ValueError(f'valid_pct is {valid_pct}; it is a share, from 0 to below 1 (0.2: a fifth).')
+def _show_parts(name:str, train, valid, test) -> str:
+    "How stages print after the split."
+    return f'{name};\n\nTrain: {train};\n\nValid: {valid};\n\nTest: {test}'
+
+# %% ../nbs/05_data_block.ipynb #1ed41236
+def _rand_split(n:int, valid_pct:float, seed:int|None) -> tuple:
+    "Rows for training, sorted, and for validation, in random order; nothing global is seeded."
+    if not 0 <= valid_pct < 1: raise ValueError(f'valid_pct is {valid_pct}; give a share, 0 to below 1.')
     valid = np.random.RandomState(seed).permutation(n)[:int(valid_pct*n)]
     return np.setdiff1d(np.arange(n), valid), valid
 
-# %% ../nbs/05_data_block.ipynb #f491bc5c
+# %% ../nbs/05_data_block.ipynb #d20a896d
 class _Splits:
     "The ways to split a list; `ImageList` inherits them."
     def split_by_rand_pct(self,
@@ -147,8 +153,8 @@ class _Splits:
     ) -> 'ItemLists':
         "The given rows for validation, the rest for training."
         valid, n = np.asarray(valid_idx, int).reshape(-1), len(self)
-        wrong = sorted({i for i in valid.tolist() if not 0 <= i < n} | {i for i, k in Counter(valid.tolist()).items() if k > 1})
-        if wrong: raise ValueError(f'valid_idx has rows twice or out of range (0 to {n - 1}): {_some(wrong)}.')
+        wrong = [i for i, k in sorted(Counter(valid.tolist()).items()) if k > 1 or not 0 <= i < n]
+        if wrong: raise ValueError(f'rows twice or out of range (0 to {n - 1}) in valid_idx: {_some(wrong)}.')
         return ItemLists(self, np.setdiff1d(np.arange(n), valid), valid)
 
     def split_by_folder(self,
@@ -158,7 +164,7 @@ class _Splits:
         "By the first folder below the path; tiles elsewhere are left out."
         top = [Path(os.path.relpath(f, self.path)).parts[0] for f in self.files]
         gone = [name for name in (train, valid) if name not in top]
-        if gone: raise ValueError(f'no tiles in {_some(gone)} below {self.path}; there are some in: {_some(sorted(set(top)))}.')
+        if gone: raise ValueError(f'no tiles in {_some(gone)}; {self.path} has: {_some(sorted(set(top)))}.')
         keep = [i for i, name in enumerate(top) if name in (train, valid)]
         return self._rows(keep).split_by_idx([j for j, i in enumerate(keep) if top[i] == valid])
 
@@ -166,7 +172,7 @@ class _Splits:
         "All tiles for training."
         return ItemLists(self, np.arange(len(self)), np.arange(0))
 
-# %% ../nbs/05_data_block.ipynb #d8904fba
+# %% ../nbs/05_data_block.ipynb #85b3184c
 @dataclass(frozen=True, repr=False, eq=False)
 class ImageList(_Splits):
     "Picture files in order, and the rows of the table that they came from."
@@ -182,8 +188,17 @@ class ImageList(_Splits):
         folder:str='.',     # the tiles' folder, below `path`
         suffix:str='',      # what follows a name, '.jpg' for instance
     ) -> 'ImageList':
-        "Tiles named in a table. Raises `ValueError` or `FileNotFoundError` naming the column, rows or tiles that are not there."
-        return _list_from_df(df, Path(path), cols, folder, suffix, 'the table')
+        """Tiles named in a table.
+
+        Raises `ValueError` for a missing column or name, `FileNotFoundError` naming the tiles without a file.
+        """
+        names = _column(df, cols)
+        empty = np.flatnonzero(names.isna())
+        if not len(df): raise ValueError('the table has no rows.')
+        if len(empty): raise ValueError(f'{len(empty)} rows name no tile: {_some(empty)}. Drop them.')
+        files = tuple(str(Path(path)/folder/f'{name}{suffix}') for name in names)
+        _check_files(files)
+        return cls(files, Path(path), df)
 
     @classmethod
     def from_csv(cls,
@@ -194,25 +209,15 @@ class ImageList(_Splits):
         cols:int|str=0,     # number or name of the column with the tiles' names
     ) -> 'ImageList':
         "Tiles named in a csv. Raises as `from_df` does."
-        csv = Path(path)/csv_name
-        if not csv.is_file(): raise FileNotFoundError(f'no table at {csv}. Check the path and the name; '
-                                                      f'planet_folder({str(path)!r}) finds the usual layouts.')
-        try: df = pd.read_csv(csv, dtype=str)
-        except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as e:
-            raise ValueError(f'{csv} is not a csv that can be read: {e}') from None
-        return _list_from_df(df, Path(path), cols, folder, suffix, str(csv))
+        return cls.from_df(_read_csv(Path(path)/csv_name), path, cols, folder, suffix)
 
     @classmethod
     def from_folder(cls,
         path:str|Path,      # searched with all folders below it, except hidden ones
-        extensions:Sequence[str]=('.jpg', '.jpeg', '.png', '.webp', '.gif'), # name endings of pictures
+        extensions:Sequence[str]=('.jpg', '.jpeg', '.png', '.webp', '.gif'), # how pictures' names end
     ) -> 'ImageList':
         "All pictures in a folder, sorted by name. Raises `FileNotFoundError` if there are none."
-        path = Path(path)
-        below = sorted(f.relative_to(path) for f in path.rglob('*') if f.suffix.lower() in extensions)
-        files = tuple(str(path/f) for f in below if not any(part.startswith('.') for part in f.parts))
-        if not files: raise FileNotFoundError(f'no pictures below {path}: looked for names that end in {", ".join(extensions)}.')
-        return cls(files, path)
+        return cls(_pictures(Path(path), extensions), Path(path))
 
     def add(self,
         other:'ImageList',  # more tiles
@@ -223,7 +228,8 @@ class ImageList(_Splits):
         return ImageList(self.files + other.files, self.path, df)
 
     def _rows(self, rows):
-        return ImageList(tuple(self.files[i] for i in rows), self.path, None if self.df is None else self.df.iloc[rows])
+        df = None if self.df is None else self.df.iloc[rows]
+        return ImageList(tuple(self.files[i] for i in rows), self.path, df)
 
     def __len__(self): return len(self.files)
     def __getitem__(self, i): return Image(self.files[i])
@@ -232,24 +238,6 @@ class ImageList(_Splits):
     label_from_df, label_from_folder = _later('label_from_df', 'split'), _later('label_from_folder', 'split')
     label_from_func, transform = _later('label_from_func', 'split'), _later('transform', 'split', 'label')
     databunch = _later('databunch', 'split', 'label', 'transform')
-
-# %% ../nbs/05_data_block.ipynb #85b3184c
-def _list_from_df(
-    df:pd.DataFrame,    # a row for each tile
-    path:Path,          # the folder of the data set
-    cols:int|str,       # the column with the tiles' names
-    folder:str,         # the tiles' folder, below `path`
-    suffix:str,         # what follows a name
-    what:str,           # where the table came from, for messages
-) -> ImageList:
-    "The list of a table's tiles, each of which has a file."
-    names = _column(df, cols)
-    empty = np.flatnonzero(names.isna())
-    if not len(df): raise ValueError(f'{what} has no rows.')
-    if len(empty): raise ValueError(f'{what} has {len(empty)} rows without a name, counted from 0: {_some(empty)}. Remove them.')
-    files = tuple(str(path/folder/f'{name}{suffix}') for name in names)
-    _check_files(files, what)
-    return ImageList(files, path, df)
 
 # %% ../nbs/05_data_block.ipynb #2bb80c7f
 @dataclass(frozen=True, repr=False, eq=False)
@@ -285,33 +273,27 @@ class ItemLists:
     ) -> 'LabelLists':
         "Labels from a function of the file."
         found = [func(Path(f)) for f in self.items.files]
-        return _label(self, tuple(tuple(map(str, o)) if isinstance(o, (list, tuple, set)) else str(o) for o in found), classes)
+        labels = (tuple(map(str, o)) if isinstance(o, (list, tuple, set)) else str(o) for o in found)
+        return _label(self, tuple(labels), classes)
 
-    def __repr__(self): return f'ItemLists;\n\nTrain: {self.train};\n\nValid: {self.valid};\n\nTest: None'
+    def __repr__(self): return _show_parts('ItemLists', self.train, self.valid, None)
 
     transform, databunch = _later('transform', 'label'), _later('databunch', 'label', 'transform')
 
 # %% ../nbs/05_data_block.ipynb #88c9c1c2
-def _labels_from_df(
-    items:ImageList,       # tiles with their table
-    cols:int|str,          # the column with the labels
-    label_delim:str|None,  # what separates the labels of a tile
-) -> tuple:                # for each tile its label, or the tuple of its labels
-    "The labels as they stand in the table."
-    if items.df is None: raise ValueError('these tiles did not come from a table: use label_from_folder or label_from_func.')
+def _labels_from_df(items:ImageList, cols:int|str, label_delim:str|None) -> tuple:
+    "The labels as they stand in the table: for each tile one, or with `label_delim` a tuple."
+    if items.df is None: raise ValueError('no table came with these tiles: use label_from_folder or _func.')
     col = _column(items.df, cols)
     empty = np.flatnonzero(col.isna() | (col.astype(str).str.strip() == ''))
-    rows = [f'row {i} ({Path(items.files[i]).stem})' for i in empty[:11]] + [''] * (len(empty) - 11)
-    if rows: raise ValueError(f'{len(rows)} tiles have no label in column {col.name!r}: {_some(rows)}. Fill them in, or remove the rows.')
+    rows = [f'row {i} ({Path(items.files[i]).stem})' for i in empty]
+    if rows: raise ValueError(f'{len(rows)} tiles have no label in column {col.name!r}: {_some(rows)}. '
+                              'Fill them in, or remove the rows.')
     if label_delim is None: return tuple(map(str, col))
     return tuple(tuple(tag for tag in cell.split(label_delim) if tag) for cell in map(str, col))
 
-def _targets(
-    labels:Sequence,        # for each tile its label, or the tuple of its labels
-    classes:Sequence[str],  # the vocabulary
-    multi:bool,             # several labels a tile?
-) -> Tensor:                # several: float zeros and ones, shape (n, c); one: class numbers, shape (n,)
-    "Labels as numbers."
+def _targets(labels:Sequence, classes:Sequence[str], multi:bool) -> Tensor:
+    "Labels as numbers. Several a tile: float zeros and ones, shape (n, c); one: class numbers, shape (n,)."
     index = {name: i for i, name in enumerate(classes)}
     if not multi: return torch.tensor([index[label] for label in labels], dtype=torch.long)
     targs = np.zeros((len(labels), len(classes)), np.float32)
@@ -320,23 +302,20 @@ def _targets(
     return torch.from_numpy(targs)
 
 # %% ../nbs/05_data_block.ipynb #bcbfb36a
-def _label(
-    lists:ItemLists,             # tiles, split
-    labels:tuple,                # for each tile its label, or the tuple of its labels
-    classes:Sequence[str]|None,  # the vocabulary; None: all labels that occur, sorted
-) -> 'LabelLists':
-    "Labels and their vocabulary. Raises `ValueError` for a label that `classes` does not have."
+def _label(lists:ItemLists, labels:tuple, classes:Sequence[str]|None) -> 'LabelLists':
+    "Labels with their vocabulary. Raises `ValueError` for a label that `classes` does not have."
     multi = any(not isinstance(o, str) for o in labels)
     if multi: labels = tuple((o,) if isinstance(o, str) else o for o in labels)
     found = [set(o) if multi else {o} for o in labels]
     names = sorted(set().union(*found)) if classes is None else list(map(str, classes))
     unknown = sorted(set().union(*found) - set(names))
-    if unknown: raise ValueError(f'labels that are not in classes={names}: {_some(unknown)}. Add them, or leave classes out.')
+    if unknown: raise ValueError(f'labels not in classes={names}: {_some(unknown)}. Add them.')
     trained = set().union(*(found[i] for i in lists.train_idx))
     counts = Counter(name for i in lists.valid_idx for name in found[i])
     unseen = [f'{name} ({counts[name]} in validation)' for name in names if name not in trained]
     if unseen: print(f'no training tile has {_some(unseen)}: kept as a class, its tiles count as missed')
-    return LabelLists(lists.items, lists.train_idx, lists.valid_idx, labels, names, MultiCategory if multi else Category)
+    kind = MultiCategory if multi else Category
+    return LabelLists(lists.items, lists.train_idx, lists.valid_idx, labels, names, kind)
 
 # %% ../nbs/05_data_block.ipynb #2334fcb4
 @dataclass(frozen=True, repr=False)
@@ -346,7 +325,7 @@ class Category:
     classes: list                # the vocabulary
 
     @property
-    def data(self) -> Tensor:    # the class number, 0-d; of a `MultiCategory` float zeros and ones, shape (c,)
+    def data(self) -> Tensor:    # the class number, 0-d; for several labels float zeros and ones, shape (c,)
         "The target."
         return _targets([self.obj], self.classes, isinstance(self, MultiCategory))[0]
 
@@ -359,7 +338,7 @@ class MultiCategory(Category):
 
 class EmptyLabel(Category):
     "The label of a test tile: nobody knows it, and its target is zero."
-    data = torch.tensor(0)
+    data = property(lambda self: torch.tensor(0.), doc='No target.')
 
 # %% ../nbs/05_data_block.ipynb #00f48594
 @dataclass(frozen=True, repr=False, eq=False)
@@ -378,30 +357,31 @@ class LabelList:
         return _targets(self.labels, self.classes, self.kind is MultiCategory)
 
     def __len__(self): return len(self.x)
-    def __getitem__(self, i): return Image(self.x.files[i], self.size), self.kind(self.labels[i], self.classes)
+
+    def __getitem__(self, i):
+        return Image(self.x.files[i], self.size), self.kind(self.labels[i], self.classes)
 
     def __repr__(self):
         pairs = [self[i] for i in range(min(5, len(self)))]
         x, y = (','.join(map(str, side)) for side in zip(*pairs)) if pairs else ('', '')
-        return f'LabelList ({len(self)} items)\nx: ImageList\n{x}\ny: {self.kind.__name__}List\n{y}\nPath: {self.x.path}'
+        return (f'LabelList ({len(self)} items)\nx: ImageList\n{x}\n'
+                f'y: {self.kind.__name__}List\n{y}\nPath: {self.x.path}')
 
 # %% ../nbs/05_data_block.ipynb #dcd90669
-def _check_size(
-    size:int|tuple[int,int]|None, # pixels
-) -> None:
+def _check_size(size:int|tuple[int,int]|None) -> None:
     "Raises `ValueError` if a network can do nothing with the size; one printed line if it can do little."
     sides = size if isinstance(size, (tuple, list)) else (size,)
     if not all(isinstance(s, int) and s >= 32 for s in sides) or len(sides) > 2:
-        raise ValueError(f'size is {size!r}; give the pixels of a side, 32 or more (the lesson uses 128 and 256), or a pair (h, w).')
-    if min(sides) < 64: print(f'size {size}: below 64 pixels little is left of a tile after a ResNet has halved it five times')
+        raise ValueError(f'size is {size!r}; give the pixels of a side, 32 or more, or of both (h, w).')
+    if min(sides) < 64: print(f'size {size}: below 64 little is left once a ResNet has halved it five times')
 
-def _pair(
-    tfms,        # None, or a pair: for training, for validation
-) -> tuple:      # the pair
-    "Check transforms. Raises `TypeError` if this is no pair of transforms."
-    tfms = (None, None) if tfms is None else tuple(tfms) if isinstance(tfms, (tuple, list)) else (tfms,)
-    if len(tfms) == 2 and all(t is None or callable(t) or hasattr(t, 'sample') and hasattr(t, 'apply') for t in tfms): return tfms
-    raise TypeError(f'tfms is {tfms}; it is a pair (training, validation), each None, a function on a float batch, or made by get_transforms().')
+def _pair(tfms) -> tuple:
+    "The transforms for training and for validation. Raises `TypeError` if they are no such pair."
+    if tfms is None: return None, None
+    fits = lambda t: t is None or callable(t) or hasattr(t, 'sample') and hasattr(t, 'apply')
+    if isinstance(tfms, (tuple, list)) and len(tfms) == 2 and all(map(fits, tfms)): return tuple(tfms)
+    raise TypeError(f'tfms is {tfms}; it is a pair (training, validation), as get_transforms() makes it; '
+                    'each may be None, or a function on a float batch.')
 
 # %% ../nbs/05_data_block.ipynb #b1a80169
 @dataclass(frozen=True, repr=False, eq=False)
@@ -418,7 +398,8 @@ class LabelLists:
     size: int|tuple[int,int]|None = None # pixels; None: not chosen yet
 
     def _part(self, rows):
-        return LabelList(self.items._rows(rows), tuple(self.labels[i] for i in rows), self.classes, self.kind, self.size)
+        labels = tuple(self.labels[i] for i in rows)
+        return LabelList(self.items._rows(rows), labels, self.classes, self.kind, self.size)
 
     @cached_property
     def train(self) -> LabelList: return self._part(self.train_idx)   # the training tiles
@@ -442,40 +423,39 @@ class LabelLists:
         test_folder:str='test-jpg', # a folder below the path
     ) -> 'LabelLists':              # new lists with these test tiles
         "All pictures of a folder as test tiles."
-        return self.add_test(replace(ImageList.from_folder(self.items.path/test_folder), path=self.items.path))
+        path = self.items.path
+        return self.add_test(replace(ImageList.from_folder(path/test_folder), path=path))
 
     def transform(self,
-        tfms:Sequence|None=None,           # (training, validation), as `get_transforms` makes them, or functions, or None
-        size:int|tuple[int,int]|None=None, # pixels, 32 or more; int: scale and crop to a square; (h, w): squish
+        tfms:Sequence|None=None,           # (training, validation) as `get_transforms` makes it, or functions
+        size:int|tuple[int,int]|None=None, # pixels, 32 or more; int: scale, crop to a square; (h, w): squish
         tfm_y:bool=False,                  # move the target with the tile? labels do not move
     ) -> 'LabelLists':                     # new lists; this one keeps its own size and transforms
         "Choose transforms and size. Raises `ValueError` for a size that cannot be, or `tfm_y` with labels."
-        if tfm_y: raise ValueError('tfm_y moves masks, boxes or points with their tile; these targets are labels, leave it False.')
+        if tfm_y: raise ValueError('tfm_y is for targets that move with the tile, as masks; labels do not.')
         _check_size(size)
         return replace(self, tfms=_pair(tfms), size=size)
 
     def databunch(self,
         bs:int=64,                     # tiles in a training batch
         val_bs:int|None=None,          # tiles in a validation batch; None: `bs`
-        cache:str='auto',              # where tiles wait: 'disk', 'device', or 'auto': on the device if they take less than half of its room
+        cache:str='auto',              # where tiles wait: 'disk', 'device', 'auto': a GPU with room for twice
         device:str|torch.device|None=None, # where batches go; None: a GPU if there is one
         collate_fn:Callable|None=None, # list of (uint8 tile, target) to a batch, in place of the fast way
     ) -> 'DataBunch':
         "Loaders for these tiles. Raises `ValueError` if there is nothing to train on."
         return _databunch(self, bs, val_bs or bs, cache, device, collate_fn)
 
-    def __repr__(self): return f'LabelLists;\n\nTrain: {self.train};\n\nValid: {self.valid};\n\nTest: {self.test}'
+    def __repr__(self): return _show_parts('LabelLists', self.train, self.valid, self.test)
 
     normalize, show_batch = (_later(o, 'transform', 'databunch') for o in ('normalize', 'show_batch'))
 
-def _as_list(
-    items:ImageList|Sequence,  # tiles, or their files
-    path:Path,                 # the folder of the data set
-) -> ImageList:
+def _as_list(items:ImageList|Sequence, path:Path) -> ImageList:
     "A list of files as an `ImageList`."
-    return items if isinstance(items, ImageList) else ImageList(tuple(map(os.fspath, items)), path)
+    if isinstance(items, ImageList): return items
+    return ImageList(tuple(map(os.fspath, [items] if isinstance(items, (str, Path)) else items)), path)
 
-# %% ../nbs/05_data_block.ipynb #71292e7d
+# %% ../nbs/05_data_block.ipynb #fd9a401b
 class _Source:
     "Where batches are picked from: the cache file, or a copy of it on the device."
     def __init__(self, cache:TileCache, device:torch.device, where:str):
@@ -484,9 +464,10 @@ class _Source:
     @cached_property
     def tiles(self) -> Tensor:   # uint8, shape (n, 3, h, w); the first use builds the cache
         tiles = self.cache.tensor
-        fits = self.where == 'device'
-        if self.where == 'auto' and self.device.type == 'cuda': fits = tiles.nbytes <= torch.cuda.mem_get_info(self.device)[0]/2
-        return tiles.to(self.device) if fits else tiles
+        move = self.where == 'device'
+        if self.where == 'auto' and self.device.type == 'cuda':
+            move = tiles.nbytes <= torch.cuda.mem_get_info(self.device)[0]/2
+        return tiles.to(self.device) if move else tiles
 
     def pick(self, rows:Tensor, rows_there:Tensor) -> Tensor:   # row numbers on the CPU, and on the device
         if self.tiles.device == rows_there.device: return self.tiles.index_select(0, rows_there)
@@ -494,35 +475,30 @@ class _Source:
         pinned = torch.empty((len(rows), *self.tiles.shape[1:]), dtype=torch.uint8, pin_memory=True)
         return torch.index_select(self.tiles, 0, rows, out=pinned).to(self.device, non_blocking=True)
 
-# %% ../nbs/05_data_block.ipynb #fd9a401b
-def _finish(
-    xb:Tensor,                 # tiles on the device, uint8, or float in [0, 1], shape (n, 3, h, w)
-    tfms,                      # None, an object with `sample` and `apply`, or a function on float batches
-    gen:torch.Generator,       # what `sample` draws from
-    stats:Tensor|None,         # mean and standard deviation by channel, shape (2, 3, 1, 1)
-) -> Tensor:                   # float, shape (n, 3, h, w), channels last
-    "Bytes to what the network sees."
+# %% ../nbs/05_data_block.ipynb #9f9adafd
+def _finish(xb:Tensor, tfms, gen:torch.Generator, stats:Tensor|None) -> Tensor:
+    """Tiles on the device (bytes, or floats in [0, 1]) to what the network sees: float, channels last.
+
+    `gen` is what `tfms.sample` draws from; `stats`, shape (2, 3, 1, 1): mean, standard deviation.
+    """
     if xb.dtype == torch.uint8: xb = xb.float().div_(255)
     if hasattr(tfms, 'sample'): xb = tfms.apply(xb, tfms.sample(len(xb), *xb.shape[-2:], generator=gen))
     elif tfms is not None: xb = tfms(xb)
-    if stats is not None: xb = (xb - stats[0])/stats[1]
-    return xb.contiguous(memory_format=torch.channels_last)
+    xb = xb.clone(memory_format=torch.channels_last)     # our own copy, so the rest may happen in place
+    return xb if stats is None else xb.sub_(stats[0]).div_(stats[1])
 
-# %% ../nbs/05_data_block.ipynb #61a97fa1
+# %% ../nbs/05_data_block.ipynb #23af2e36
+@dataclass(frozen=True, repr=False, eq=False)
 class Loader:
-    "Goes over tiles in batches (`xb`, `yb`) on the device; a new order every time if `shuffle`."
-    def __init__(self,
-        source:_Source,           # where tiles are picked from
-        rows:Tensor,              # which of its rows, long
-        targs:Tensor,             # the targets of all its rows, on the device
-        bs:int,                   # tiles in a batch
-        tfms=None,                # None, an object with `sample` and `apply`, or a function on float batches
-        stats:Tensor|None=None,   # mean and standard deviation by channel, shape (2, 3, 1, 1), on the device
-        train:bool=False,         # shuffle, and drop a last batch that is not full?
-        collate_fn:Callable|None=None, # list of (uint8 tile, target) to a batch
-    ):
-        self.source, self.rows, self.targs, self.bs, self.tfms = source, rows, targs, bs, tfms
-        self.stats, self.train, self.collate_fn = stats, train, collate_fn
+    "Goes over tiles in batches (`xb`, `yb`) on the device; in a new order every time if `train`."
+    source: _Source               # where tiles are picked from
+    rows: Tensor                  # which of its rows, long
+    targs: Tensor                 # the targets of all its rows, on the device
+    bs: int                       # tiles in a batch
+    tfms: object = None           # None, an object with `sample` and `apply`, or a function on float batches
+    stats: Tensor|None = None     # mean and standard deviation by channel, shape (2, 3, 1, 1), on the device
+    train: bool = False           # shuffle, and drop a last batch that is not full?
+    collate_fn: Callable|None = None # list of (uint8 tile, target) to a batch
 
     def __len__(self): return len(self.rows)//self.bs if self.train else -(-len(self.rows)//self.bs)
 
@@ -532,23 +508,21 @@ class Loader:
         return len(self)*self.bs if self.train else len(self.rows)
 
     def __iter__(self) -> Iterator:
+        self.source.tiles   # the first use builds the cache: here, before anybody's progress bar
         seed = int(torch.empty((), dtype=torch.int64).random_()) if self.train else 0
         return self._batches(torch.Generator().manual_seed(seed))
 
     def _batches(self, gen):
         order = torch.randperm(len(self.rows), generator=gen) if self.train else slice(None)
         rows = self.rows[order]
-        there = rows.to(self.targs.device)
+        there = (rows.pin_memory() if self.targs.is_cuda else rows).to(self.targs.device, non_blocking=True)
         for i in range(0, len(self)*self.bs, self.bs):
-            xb, yb = self._gather(rows[i:i + self.bs], there[i:i + self.bs])
+            there_b = there[i:i + self.bs]
+            xb, yb = self.source.pick(rows[i:i + self.bs], there_b), self.targs.index_select(0, there_b)
+            if self.collate_fn: xb, yb = (o.to(self.targs.device) for o in self.collate_fn(list(zip(xb, yb))))
             yield _finish(xb, self.tfms, gen, self.stats), yb
 
-    def _gather(self, rows, there):
-        if self.collate_fn is None: return self.source.pick(rows, there), self.targs.index_select(0, there)
-        tiles, targs = self.source.pick(rows, there), self.targs.index_select(0, there)
-        return tuple(o.to(self.targs.device) for o in self.collate_fn(list(zip(tiles, targs))))
-
-# %% ../nbs/05_data_block.ipynb #cad49e0e
+# %% ../nbs/05_data_block.ipynb #38a1ee8a
 @dataclass(frozen=True, repr=False, eq=False)
 class DataBunch:
     "Loaders for training, validation and test tiles; made by `LabelLists.databunch`."
@@ -578,25 +552,33 @@ class DataBunch:
     def _targs(self): return self.lists._part(range(len(self.lists.items))).targets.to(self.device)
 
     @cached_property
-    def train_dl(self) -> Loader: return _loader(self, self.source, self.lists.train_idx, self._targs, self.bs, True)
+    def train_dl(self) -> Loader: # shuffled, full batches only
+        "Training batches."
+        return _loader(self, self.source, self.lists.train_idx, self._targs, self.bs, True)
 
     @cached_property
-    def valid_dl(self) -> Loader: return _loader(self, self.source, self.lists.valid_idx, self._targs, self.val_bs, False)
+    def valid_dl(self) -> Loader: # in order, all tiles
+        "Validation batches."
+        return _loader(self, self.source, self.lists.valid_idx, self._targs, self.val_bs, False)
 
     def test_dl(self,
         items:ImageList|Sequence|None=None, # tiles or files; None: the ones that were added to the lists
     ) -> Loader:                            # in order, with validation transforms; the targets are zeros
         "Batches of tiles without labels. Raises `ValueError` if there are none."
         lists = self.lists if items is None else self.lists.add_test(items)
-        if lists.test is None: raise ValueError("no test tiles: pass some, or call add_test_folder('test-jpg') after labelling.")
-        source = _Source(TileCache(lists.test.x.files, self.size, self.path/'.tiles'), self.device, self.cache)
-        return _loader(self, source, range(len(lists.test)), lists.test.targets.to(self.device), self.val_bs, False)
+        ds = lists.test
+        if ds is None: raise ValueError('no test tiles: pass some, or call add_test_folder after labelling.')
+        source = _Source(TileCache(ds.x.files, self.size, self.path/'.tiles'), self.device, self.cache)
+        return _loader(self, source, range(len(ds)), ds.targets.to(self.device), self.val_bs, False)
 
     def one_batch(self,
         ds:str='train',         # 'train', 'valid' or 'test'
     ) -> tuple[Tensor, Tensor]: # xb and yb, as a learner gets them
         "The first batch of a new pass."
-        return next(iter(self.test_dl() if ds == 'test' else getattr(self, f'{ds}_dl')))
+        if ds not in ('train', 'valid', 'test'): raise ValueError(f'ds is {ds!r}; it is train, valid or test.')
+        dl = self.test_dl() if ds == 'test' else getattr(self, f'{ds}_dl')
+        if not len(dl): raise ValueError(f'there are no {ds} tiles; split_by_rand_pct() keeps some aside.')
+        return next(iter(dl))
 
     def normalize(self,
         stats:tuple|None=None, # means and standard deviations by channel; None: those of one training batch
@@ -620,17 +602,16 @@ class DataBunch:
         "Tiles of one batch as the network gets them, augmented but not normalised, with their labels."
         return _show_batch(self, rows, figsize, ds)
 
-    def __repr__(self):
-        return f'ImageDataBunch;\n\nTrain: {self.train_ds};\n\nValid: {self.valid_ds};\n\nTest: {self.test_ds}'
+    def __repr__(self): return _show_parts('ImageDataBunch', self.train_ds, self.valid_ds, self.test_ds)
 
-# %% ../nbs/05_data_block.ipynb #38a1ee8a
+# %% ../nbs/05_data_block.ipynb #d23f9015
 def _databunch(lists:LabelLists, bs:int, val_bs:int, cache:str, device, collate_fn) -> DataBunch:
     "Checks, and the one source that both loaders share."
     if lists.size is None: _too_early(lists, 'databunch', ('transform',))
-    if cache not in ('auto', 'disk', 'device'): raise ValueError(f"cache is {cache!r}; it is 'auto', 'disk' or 'device'.")
-    if min(bs, val_bs) < 1: raise ValueError(f'bs is {bs} and val_bs is {val_bs}; a batch has 1 tile or more.')
-    n = len(lists.train_idx)
-    if not n: raise ValueError(f'there are no training tiles: all {len(lists.items)} are in the validation set.')
+    wheres, n = ('auto', 'disk', 'device'), len(lists.train_idx)
+    if cache not in wheres: raise ValueError(f'cache is {cache!r}; it is one of {wheres}.')
+    if min(bs, val_bs) < 1: raise ValueError(f'bs is {bs}, val_bs {val_bs}; a batch has 1 tile or more.')
+    if not n: raise ValueError(f'there are no training tiles: all {len(lists.items)} are for validation.')
     if n < bs: print(f'bs is {n}, not {bs}: there are only {n} training tiles')
     device = default_device(verbose=False) if device is None else torch.device(device)
     source = _Source(TileCache(lists.items.files, lists.size, lists.items.path/'.tiles'), device, cache)
@@ -643,24 +624,24 @@ def _stats_on(stats:tuple, device:torch.device) -> Tensor:
 def _loader(data:DataBunch, source:_Source, rows, targs:Tensor, bs:int, train:bool) -> Loader:
     "One loader of a bunch."
     stats = None if data.stats is None else _stats_on(data.stats, data.device)
-    return Loader(source, torch.as_tensor(rows, dtype=torch.long), targs, bs, data.lists.tfms[0 if train else 1], stats, train,
-                  data.collate_fn)
+    rows, tfms = torch.as_tensor(rows, dtype=torch.long), data.lists.tfms[0 if train else 1]
+    return Loader(source, rows, targs, bs, tfms, stats, train, data.collate_fn)
 
-# %% ../nbs/05_data_block.ipynb #6bc78fd1
+# %% ../nbs/05_data_block.ipynb #c5b9220e
 def _check_stats(data:DataBunch, stats:tuple|None) -> tuple:
     "The statistics to normalise with; measured if there are none."
-    if data.stats is not None: raise ValueError(f'already normalised, with {data.stats}. Normalise once, from the bunch before.')
+    if data.stats is not None: raise ValueError(f'already normalised, with {data.stats}: once is enough.')
     if stats is None:
         xb, _ = data.one_batch()
         stats = xb.mean((0, 2, 3)), xb.std((0, 2, 3))
     mean, std = (tuple(map(float, o)) for o in stats)
     if not len(mean) == len(std) == 3 or min(std) <= 0:
-        raise ValueError(f'stats is {stats}; it is three means and three standard deviations above 0, as imagenet_stats.')
+        raise ValueError(f'stats is {stats}; give three means and three standard deviations above 0.')
     return mean, std
 
 def _show_batch(data:DataBunch, rows:int, figsize, ds:str) -> np.ndarray:
     "The first rows*rows tiles of a batch with their labels."
     xb, yb = data.one_batch(ds)
     xb, yb = data.denorm(xb[:rows*rows]).clamp(0, 1).cpu(), yb[:rows*rows].cpu()
-    names = [';'.join(data.classes[i] for i in y.nonzero().flatten()) if y.ndim else data.classes[y] for y in yb]
+    names = [';'.join(data.classes[i] for i in (y.nonzero().flatten() if y.ndim else [y])) for y in yb]
     return show_images(xb, titles=names, ncols=rows, figsize=figsize)

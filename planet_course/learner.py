@@ -7,10 +7,11 @@ __all__ = ['Callback', 'FitRecord', 'set_trainable', 'set_hypers', 'pick_precisi
            'save_state', 'load_state', 'Recorder', 'Learner']
 
 # %% ../nbs/08_learner.ipynb #6544e294
-import copy, difflib, math, os, random, time
-from contextlib import contextmanager, nullcontext
+import difflib, math, os, random, time
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Callable, Sequence
 
@@ -28,31 +29,32 @@ class Callback:
     "Code that runs at fixed moments of a fit. Override any of the eight events; each receives the learner."
     def before_fit(self, learn): pass       # once, before the first epoch
     def before_epoch(self, learn): pass     # `learn.epoch` is set
-    def before_batch(self, learn): pass     # `learn.xb`, `learn.yb` and `learn.step` are set, and may be replaced
-    def after_backward(self, learn): pass   # gradients are there, the step is not done: the place to clip them
-    def after_batch(self, learn): pass      # `learn.loss` is a 0-d tensor on the device; reading it waits for the device
+    def before_batch(self, learn): pass     # `learn.xb` and `learn.yb` are set, and may be replaced
+    def after_backward(self, learn): pass   # the gradients are there: the place to clip them
+    def after_batch(self, learn): pass      # `learn.loss` is on the device; reading it waits for the device
     def before_validate(self, learn): pass  # the epoch's training is done
-    def after_epoch(self, learn): pass      # the recorder has the epoch's numbers; `learn.stop = True` ends the fit here
+    def after_epoch(self, learn): pass      # its numbers are recorded; `learn.stop = True` ends the fit here
     def after_fit(self, learn): pass        # always runs, also after an error or Ctrl-C
 
     def __init_subclass__(cls):
         events = [name for name in vars(Callback) if name.startswith(('before_', 'after_'))]
-        for name in vars(cls):
-            if name.startswith(('before_', 'after_', 'on_')) and name not in events:
-                near = difflib.get_close_matches(name, events, n=1) or events
-                raise TypeError(f'{cls.__name__}.{name} is not an event and would never run. Did you mean: {", ".join(near)}?')
+        for name in set(vars(cls)) - set(events):
+            near = difflib.get_close_matches(name, events, n=1, cutoff=0.8)
+            if near or name.startswith(('before_', 'after_', 'on_')):
+                raise TypeError(f'{cls.__name__}.{name} is not an event and would never run. '
+                                f'Did you mean one of: {", ".join(near or events)}?')
 
 # %% ../nbs/08_learner.ipynb #7b4041fa
 @dataclass
 class FitRecord:
     "What one call of `fit` or `lr_find` did, a list entry for each step or epoch."
-    kind:str = 'fit'                                              # 'fit' or 'lr_find'
-    losses:list[float] = field(default_factory=list)              # training loss of each batch
-    lrs:list[list[float]] = field(default_factory=list)           # learning rate of each group, a row a step
-    moms:list[float] = field(default_factory=list)                # momentum (Adam's beta1) of each step
-    valid_losses:list[float|None] = field(default_factory=list)   # one for each epoch; None without validation tiles
-    metrics:list[dict] = field(default_factory=list)              # name -> value, one dict for each epoch
-    ends:list[int] = field(default_factory=list)                  # steps done when each epoch ended
+    kind:str = 'fit'                                            # 'fit' or 'lr_find'
+    losses:list[float] = field(default_factory=list)            # training loss of each batch
+    lrs:list[list[float]] = field(default_factory=list)         # rate of each layer group, a row a step
+    moms:list[float] = field(default_factory=list)              # momentum (Adam's beta1) of each step
+    valid_losses:list[float|None] = field(default_factory=list) # of each epoch; None without validation tiles
+    metrics:list[dict] = field(default_factory=list)            # name -> value, a dict for each epoch
+    ends:list[int] = field(default_factory=list)                # steps done when each epoch ended
 
     def smoothed(self) -> np.ndarray: # same length as `losses`
         "Training losses as a debiased moving average: what the table shows and the plots draw."
@@ -63,11 +65,12 @@ _norms = nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d
 
 def set_trainable(
     groups:Sequence[nn.Module], # layer groups, from the input to the head
-    n:int,                      # how many of the first groups to freeze; negative counts from the end, as an index does
+    n:int,                      # how many of the first to freeze; a negative number counts from the end
 ) -> None:
     "Freeze the first `n` groups but for their batch-norm layers, and make the rest trainable."
     n = n + len(groups) if n < 0 else n
-    if not 0 <= n < len(groups): raise ValueError(f'cannot freeze {n} of {len(groups)} layer groups; one must be left to train.')
+    if not 0 <= n < len(groups):
+        raise ValueError(f'cannot freeze {n} of {len(groups)} layer groups; one must be left to train.')
     for i, group in enumerate(groups):
         for module in group.modules():
             for p in module.parameters(recurse=False): p.requires_grad_(i >= n or isinstance(module, _norms))
@@ -97,7 +100,7 @@ def pick_precision(
 ) -> str: # 'fp32', 'bf16' or 'fp16'
     "Resolve 'auto': bf16 on a GPU from compute capability 8 on, fp16 on an older one, fp32 on a CPU."
     if precision not in ('auto', *_dtypes):
-        raise ValueError(f"precision is {precision!r}; choose one of 'auto', {', '.join(map(repr, _dtypes))}.")
+        raise ValueError(f'precision is {precision!r}; choose one of auto, {", ".join(_dtypes)}.')
     if precision != 'auto': return precision
     if device.type != 'cuda': return 'fp32'
     return 'bf16' if torch.cuda.get_device_capability(device)[0] >= 8 else 'fp16'
@@ -110,11 +113,17 @@ def metric_name(
     while isinstance(metric, partial): metric = metric.func
     return getattr(metric, '__name__', type(metric).__name__)
 
-def _scalar(name, value) -> Tensor:
+def _names(metrics) -> list[str]:
+    "A column for each metric; a name that comes again gets a number."
+    names = [metric_name(m) for m in metrics]
+    return [n if n not in names[:i] else f'{n}_{names[:i + 1].count(n)}' for i, n in enumerate(names)]
+
+def _scalar(metric, value) -> Tensor:
     "Check that a metric gave one number."
     value = torch.as_tensor(value)
-    if value.ndim: raise ValueError(f'metric {name} gave shape {tuple(value.shape)}; it must give one number (a 0-d tensor): average it.')
-    return value
+    if not value.ndim: return value
+    raise ValueError(f'metric {metric_name(metric)} gave shape {tuple(value.shape)}; it must give one number '
+                     f'(a 0-d tensor): average it.')
 
 # %% ../nbs/08_learner.ipynb #500c37b2
 def evaluate(
@@ -127,45 +136,47 @@ def evaluate(
 ) -> tuple: # mean loss (0-d), values of the metrics (list of 0-d), logits, targets (None when not kept)
     "Run `dl` without gradients: everything stays on the device, so nothing waits until a result is read."
     running = [m for m in metrics if hasattr(m, 'update')]
-    for m in running: m.reset()
     keep, total, n, logits, targs = keep or len(running) < len(metrics), 0., 0, [], []
-    with torch.inference_mode():
-        for xb, yb in tqdm(dl, desc=label, leave=False):
+    for m in running: m.reset()
+    with torch.no_grad():
+        for xb, yb in tqdm(iter(dl), total=len(dl), desc=label, leave=False):
             out = predict(xb)
+            yb = yb.to(out.device, non_blocking=True)
             total, n = total + loss_func(out, yb) * len(xb), n + len(xb)
             for m in running: m.update(out, yb)
             if keep: logits.append(out); targs.append(yb)
         if not n: raise ValueError('no batches to evaluate: the loader is empty.')
         logits, targs = (torch.cat(logits), torch.cat(targs)) if keep else (None, None)
-        values = [_scalar(metric_name(m), m.compute() if m in running else m(logits, targs)) for m in metrics]
+        values = [_scalar(m, m.compute() if hasattr(m, 'update') else m(logits, targs)) for m in metrics]
     return total / n, values, logits, targs
 
-# %% ../nbs/08_learner.ipynb #b2a5ecff
+# %% ../nbs/08_learner.ipynb #982f8e18
+def _count(params) -> int: return sum(p.numel() for p in params)
+
 def model_summary(
     model:nn.Module, # any model
     xb:Tensor,       # a batch to send through; only its first row is used
 ) -> str: # a table: layer, output shape, parameters, trainable
     "One line for each layer without children, and the totals."
-    lines, hooks = [], []
+    lines, hooks, was_training = [], [], model.training
     def note(module, _, out):
-        own, shape = list(module.parameters(recurse=False)), list(out.shape[1:]) if isinstance(out, Tensor) else ''
-        lines.append((type(module).__name__, shape, sum(p.numel() for p in own), any(p.requires_grad for p in own)))
+        own = list(module.parameters(recurse=False))
+        shape = list(out.shape[1:]) if isinstance(out, Tensor) else ''
+        lines.append((type(module).__name__, shape, f'{_count(own):,}', any(p.requires_grad for p in own)))
     for module in model.modules():
         if not list(module.children()): hooks.append(module.register_forward_hook(note))
-    was_training = model.training
     try:
-        with torch.inference_mode(): model.eval()(xb[:1])
+        with torch.no_grad(): model.eval()(xb[:1])
     finally:
         model.train(was_training)
         for hook in hooks: hook.remove()
-    row = lambda a, b, c, d: f'{a:<24}{b!s:<20}{c:>12}  {d!s}'.rstrip()
-    total = sum(p.numel() for p in model.parameters())
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return '\n'.join([row('Layer (type)', 'Output Shape', 'Param #', 'Trainable'), '=' * 67,
-                      *(row(a, b, f'{c:,}', d) for a, b, c, d in lines), '', f'Total params: {total:,}',
-                      f'Total trainable params: {trainable:,}', f'Total non-trainable params: {total - trainable:,}'])
+    lines = [('Layer (type)', 'Output Shape', 'Param #', 'Trainable'), *lines]
+    total, trainable = _count(model.parameters()), _count(p for p in model.parameters() if p.requires_grad)
+    return '\n'.join([*(f'{a:<24}{b!s:<20}{c:>12}  {d}' for a, b, c, d in lines), '',
+                      f'Total params: {total:,}', f'Total trainable params: {trainable:,}',
+                      f'Total non-trainable params: {total - trainable:,}'])
 
-# %% ../nbs/08_learner.ipynb #c3fccaf2
+# %% ../nbs/08_learner.ipynb #509a084b
 def save_state(
     file:Path,  # where to write
     state:dict, # tensors and plain values, nothing that needs pickled classes
@@ -177,30 +188,49 @@ def save_state(
         os.replace(temp, file)
     finally: temp.unlink(missing_ok=True)
 
+def _differing_tensors(theirs:dict, ours:dict) -> list[str]:
+    "The tensors that one side lacks, or that differ in shape: the first three, and how many more."
+    shape = lambda state, name: tuple(state[name].shape) if name in state else 'absent'
+    found = [f'{k}: {shape(theirs, k)} in the file, {shape(ours, k)} here'
+             for k in {**theirs, **ours} if shape(theirs, k) != shape(ours, k)]
+    return found[:3] + ([f'and {len(found) - 3} more tensors'] if len(found) > 3 else [])
+
 def load_state(
     file:Path,           # a file made by `save_state`, with keys `model`, `opt` and `facts`
     model:nn.Module,     # gets the weights, strictly
     facts:dict,          # what this side is: architecture, classes
     device:torch.device, # where the tensors go
 ) -> dict: # what the file held
-    "Load weights into `model`. Raises `FileNotFoundError`, or `ValueError` that names what differs; `model` is then unchanged."
+    """Load weights into `model`.
+
+    Raises `FileNotFoundError`, or `ValueError` that names what differs; `model` is then unchanged.
+    """
     if not file.exists():
         there = sorted(p.stem for p in file.parent.glob('*.pth')) if file.parent.is_dir() else []
         raise FileNotFoundError(f'no saved stage at {file}. Saved there: {", ".join(there) or "nothing"}.')
-    state = torch.load(file, map_location=device, weights_only=True)
-    ours, theirs = {k: v.shape for k, v in model.state_dict().items()}, {k: v.shape for k, v in state['model'].items()}
-    differ = [f'{k} is {state["facts"].get(k)!r} in the file, {v!r} here' for k, v in facts.items() if state['facts'].get(k) != v]
-    if differ or ours != theirs:
-        names = [f'{k}: {tuple(theirs[k]) if k in theirs else "absent"} in the file, {tuple(ours[k]) if k in ours else "absent"} here'
-                 for k in {**theirs, **ours} if theirs.get(k) != ours.get(k)]
-        raise ValueError(f'{file} does not fit this learner: {"; ".join(differ + names[:3])} ({len(names)} tensors differ). '
-                         f'Build the learner as it was when the file was saved.')
-    model.load_state_dict(state['model'])
+    try:
+        state = torch.load(file, map_location=device, weights_only=True)
+        weights, theirs, _ = state['model'], state['facts'], state['opt']
+    except Exception as e:
+        raise ValueError(f'{file} is not a stage that Learner.save wrote, or is damaged: {e}') from e
+    differ = [f'{k} is {theirs.get(k)!r} in the file, {v!r} here'
+              for k, v in facts.items() if theirs.get(k) != v]
+    differ += _differing_tensors(weights, model.state_dict())
+    if differ: raise ValueError(f'{file} does not fit this learner: {"; ".join(differ)}. '
+                                f'Build the learner as it was when the file was saved.')
+    model.load_state_dict(weights)
     return state
 
-# %% ../nbs/08_learner.ipynb #509a084b
+# %% ../nbs/08_learner.ipynb #c28b6ff6
 def _notify(learn, event):
     for cb in learn.callbacks: getattr(cb, event)(learn)
+
+def _end(learn, own):
+    "Clear gradients, run every `after_fit` even if one fails, and leave the learner its `own` callbacks."
+    learn.opt.zero_grad()
+    with ExitStack() as stack:
+        stack.callback(setattr, learn, 'callbacks', own)
+        for cb in reversed(learn.callbacks): stack.callback(cb.after_fit, learn)
 
 def _train_step(learn, xb, yb) -> Tensor:
     "Forward, loss, backward, step. The loss stays on the device: nothing here waits for it."
@@ -208,6 +238,7 @@ def _train_step(learn, xb, yb) -> Tensor:
     _notify(learn, 'before_batch')
     loss = learn.loss_func(learn.forward(learn.xb), learn.yb)
     learn.scaler.scale(loss).backward()
+    learn.scaler.unscale_(learn.opt)
     _notify(learn, 'after_backward')
     learn.scaler.step(learn.opt)
     learn.scaler.update()
@@ -215,66 +246,73 @@ def _train_step(learn, xb, yb) -> Tensor:
     learn.loss = loss.detach()
     return learn.loss
 
-# %% ../nbs/08_learner.ipynb #c28b6ff6
-def _check_finite(losses, learn, start):
-    "If a loss is not finite, put the weights `start` back and say which batch it was."
-    bad = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), None)
-    if bad is None: return
-    rates = learn.recorder.records[-1].lrs[-len(losses) + bad]
+# %% ../nbs/08_learner.ipynb #ea450650
+def _put_back(learn, start, what):
+    "Undo an epoch: the weights `start` again, a new optimizer, and an error that says what to try."
     learn.model.load_state_dict(start)
     learn.reset_opt()
     raise FloatingPointError(
-        f'the training loss is {losses[bad]} at batch {bad} of epoch {learn.epoch} (learning rates {", ".join(f"{r:.1e}" for r in rates)}). '
-        f'The weights are back at the start of this epoch, and the optimizer is new. Try a rate ten times lower; lr_find() shows where '
-        f'the loss turns up. At batch 0 of epoch 0, look for NaN in the data instead.')
+        f'{what} of epoch {learn.epoch}. The weights are back at the start of this epoch, the optimizer is '
+        'new. Try a rate ten times lower; lr_find() shows where the loss turns up. At batch 0 of epoch 0, '
+        'look for NaN in the data.')
 
-def _train_epoch(learn, lrs, moms):
-    "Train on every batch once; `lrs` is (steps, groups), `moms` (steps,)."
-    start = {k: v.clone() for k, v in learn.model.state_dict().items()}
+def _train_epoch(learn, start, lrs, moms):
+    "Train on every batch once; `lrs` is (steps, groups), `moms` (steps,), `start` the weights to go back to."
     record, losses = learn.recorder.records[-1], []
     learn.model.train()
     try:
-        for learn.step, (xb, yb) in enumerate(tqdm(learn.data.train_dl, desc=f'epoch {learn.epoch}', leave=False)):
+        batches = tqdm(iter(learn.data.train_dl), total=len(lrs), desc=f'epoch {learn.epoch}', leave=False)
+        for learn.step, (xb, yb) in enumerate(batches):
             set_hypers(learn.opt, lrs[learn.step], moms[learn.step])
             losses.append(_train_step(learn, xb, yb))
             _notify(learn, 'after_batch')
     finally:
-        losses = torch.stack(losses).tolist() if losses else []  # the epoch's one wait for the device
+        losses = torch.stack(losses).tolist() if losses else []  # waits for the device, once an epoch
         record.losses += losses
         record.lrs += lrs[:len(losses)].tolist()
         record.moms += moms[:len(losses)].tolist()
-    _check_finite(losses, learn, start)
+    bad = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), None)
+    if bad is None: return
+    rates = ', '.join(f'{r:.1e}' for r in lrs[bad])
+    _put_back(learn, start, f'the training loss is {losses[bad]} (rates {rates}) at batch {bad}')
 
-# %% ../nbs/08_learner.ipynb #ea450650
+# %% ../nbs/08_learner.ipynb #fdf6edb8
+def _epoch(learn, lrs, moms) -> dict:
+    "Train and validate once; gives `valid_loss` and the metrics by name, None each without validation tiles."
+    start = {k: v.clone() for k, v in learn.model.state_dict().items()}
+    _train_epoch(learn, start, lrs, moms)
+    _notify(learn, 'before_validate')
+    if not len(learn.data.valid_dl or ()): return dict.fromkeys(['valid_loss', *_names(learn.metrics)])
+    scores = learn.validate()
+    loss = scores['valid_loss']
+    if not math.isfinite(loss): _put_back(learn, start, f'the validation loss is {loss} at the end')
+    return scores
+
+# %% ../nbs/08_learner.ipynb #08a02765
 def _fit(learn, lrs, moms, wd, callbacks):
     "Train for `len(lrs)` steps, in whole epochs; the body of `fit` and `fit_one_cycle`."
     steps, record, own = len(learn.data.train_dl), FitRecord(), learn.callbacks
     learn.recorder.records.append(record)
     learn.callbacks, learn.stop = [*own, *callbacks], False
     for group in learn.opt.param_groups: group['weight_decay'] = learn.wd if wd is None else wd
-    table = LiveTable(['epoch', 'train_loss', 'valid_loss', *map(metric_name, learn.metrics), 'time'])
+    table = LiveTable(['epoch', 'train_loss', 'valid_loss', *_names(learn.metrics), 'time'])
     try:
         _notify(learn, 'before_fit')
         for learn.epoch in range(len(lrs) // steps):
             began, rows = time.monotonic(), slice(learn.epoch * steps, (learn.epoch + 1) * steps)
             _notify(learn, 'before_epoch')
-            _train_epoch(learn, lrs[rows], moms[rows])
-            _notify(learn, 'before_validate')
-            scores = learn.validate() if len(learn.data.valid_dl or ()) else dict.fromkeys(['valid_loss', *table.columns[3:-1]])
+            scores = _epoch(learn, lrs[rows], moms[rows])
             record.valid_losses.append(scores.pop('valid_loss'))
             record.metrics.append(scores)
             record.ends.append(len(record.losses))
-            secs = time.monotonic() - began
+            mins, secs = divmod(round(time.monotonic() - began), 60)
             table.add([learn.epoch, float(record.smoothed()[-1]), record.valid_losses[-1], *scores.values(),
-                       f'{int(secs) // 60:02d}:{int(secs) % 60:02d}'])
+                       f'{mins:02d}:{secs:02d}'])
             _notify(learn, 'after_epoch')
             if learn.stop: break
-    finally:
-        learn.opt.zero_grad()
-        _notify(learn, 'after_fit')
-        learn.callbacks = own
+    finally: _end(learn, own)
 
-# %% ../nbs/08_learner.ipynb #a1250b5c
+# %% ../nbs/08_learner.ipynb #7621f6ec
 @contextmanager
 def _same_random_state():
     "Random numbers go on afterwards as if nothing had been drawn."
@@ -287,7 +325,7 @@ def _same_random_state():
 
 @contextmanager
 def _unchanged(learn):
-    "Weights, buffers, optimizer, scaler and random state are afterwards what they were; the work is done with a new optimizer."
+    "Lend the learner a new optimizer; afterwards it, weights, buffers and random state are what they were."
     state = {k: v.clone() for k, v in learn.model.state_dict().items()}
     opt, scaler, training = learn.opt, learn.scaler, learn.model.training
     with _same_random_state():
@@ -300,42 +338,47 @@ def _unchanged(learn):
             learn.model.load_state_dict(state)
             learn.model.train(training)
 
-# %% ../nbs/08_learner.ipynb #08a02765
+# %% ../nbs/08_learner.ipynb #a13dfea8
+def _endless(dl):
+    "The batches of `dl`, again and again."
+    while True: yield from dl
+
 def _lr_find(learn, start, end, num_it, stop_div, wd):
     "One batch for each rate of the grid, until the smoothed loss is four times its best."
     grid, record, best = lr_grid(start, end, num_it), FitRecord('lr_find'), math.inf
     learn.recorder.records.append(record)
-    with _unchanged(learn), tqdm(total=num_it, desc='lr_find', leave=False) as bar:
+    with _unchanged(learn):
         for group in learn.opt.param_groups: group['weight_decay'] = learn.wd if wd is None else wd
         learn.model.train()
-        batches = iter(())
-        for lr in grid:
-            batch = next(batches, None)
-            if batch is None: batch = next(batches := iter(learn.data.train_dl))
-            set_hypers(learn.opt, [lr] * len(learn.layer_groups), 0.9)
-            loss = _train_step(learn, *batch).item()  # waits for the device: the finder has to look at every loss
-            if not math.isfinite(loss): break
-            record.losses.append(loss)
-            record.lrs.append([float(lr)] * len(learn.layer_groups))
-            _notify(learn, 'after_batch')
-            smoothed = record.smoothed()[-1]
-            best = min(best, smoothed)
-            if stop_div and smoothed > 4 * best: break
-            bar.update()
+        try:
+            _notify(learn, 'before_fit')
+            batches = chain(iter(learn.data.train_dl), _endless(learn.data.train_dl))
+            for learn.step, lr in enumerate(tqdm(grid, desc='lr_find', leave=False)):
+                set_hypers(learn.opt, [lr] * len(learn.layer_groups), 0.9)
+                loss = _train_step(learn, *next(batches)).item()  # waits: the finder looks at every loss
+                if not math.isfinite(loss): break
+                record.losses.append(loss)
+                record.lrs.append([float(lr)] * len(learn.layer_groups))
+                _notify(learn, 'after_batch')
+                smoothed = record.smoothed()[-1]
+                best = min(best, smoothed)
+                if stop_div and smoothed > 4 * best: break
+        finally: _end(learn, learn.callbacks)
     return record
 
-# %% ../nbs/08_learner.ipynb #7621f6ec
-def _axes(ax, xlabel, ylabel, **scale):
+# %% ../nbs/08_learner.ipynb #fd0ea26a
+def _axes(ax, xlabel, ylabel, xscale='linear'):
     "The axes to draw on, labelled."
     if ax is None:
         import matplotlib.pyplot as plt
         ax = plt.subplots(figsize=(6, 3.5), layout='tight')[1]
-    ax.set(xlabel=xlabel, ylabel=ylabel, **scale)
+    ax.set(xlabel=xlabel, ylabel=ylabel, xscale=xscale)
     return ax
 
-_too_few = 'Too few points for a suggestion: run lr_find with more steps, or look at the plot with skip_start=0.'
+_nan_data = 'The loss of the first batch is not finite: look for NaN in the data.'
+_too_few = 'Too few points for a suggestion: run lr_find with more steps, or plot with skip_start=0.'
 
-# %% ../nbs/08_learner.ipynb #a13dfea8
+# %% ../nbs/08_learner.ipynb #ea172276
 class Recorder:
     "Remembers every `fit` and `lr_find` of a learner, and draws them."
     def __init__(self): self.records:list[FitRecord] = []
@@ -346,10 +389,9 @@ class Recorder:
         return [r for r in self.records if r.kind == 'fit']
 
     def _last(self, kind, i=-1):
-        records = [r for r in self.records if r.kind == kind and r.losses]
-        if not -len(records) <= i < len(records):
-            raise IndexError(f'no {kind} number {i}: {len(records)} recorded. Call learn.{"lr_find" if kind != "fit" else "fit_one_cycle"}(...) first.')
-        return records[i]
+        records = [r for r in self.records if r.kind == kind]
+        if -len(records) <= i < len(records) and records[i].losses: return records[i]
+        raise IndexError(f'no {kind} number {i} with losses ({len(records)} in all): call learn.{kind}() first.')
 
     def plot(self,
         skip_start:int=10,      # points left out at the beginning, where the moving average has not settled
@@ -365,7 +407,7 @@ class Recorder:
         if suggestion:
             found = suggest_lr(lrs, losses, skip_start, skip_end)
             print(found or _too_few)
-            if found: ax.plot(found.min_grad_lr, losses[np.argmin(abs(lrs - found.min_grad_lr))], 'o', color='red', label='steepest descent')
+            if found: ax.plot(found.min_grad_lr, losses[lrs == found.min_grad_lr], 'o', color='red')
         return ax
 
     def plot_losses(self,
@@ -375,7 +417,8 @@ class Recorder:
         "Training loss (moving average) for each batch, validation loss for each epoch."
         record, ax = self._last('fit', fit), _axes(ax, 'Batches processed', 'Loss')
         ax.plot(record.smoothed(), label='Train')
-        if any(v is not None for v in record.valid_losses): ax.plot(record.ends, record.valid_losses, 'o-', label='Validation')
+        if None not in record.valid_losses:
+            ax.plot(record.ends, record.valid_losses, 'o-', label='Validation')
         ax.legend()
         return ax
 
@@ -388,7 +431,7 @@ class Recorder:
         record, ax = self._last('fit', fit), _axes(ax, 'Batches processed', 'Learning rate')
         rates = np.array(record.lrs).T
         for i, rate in enumerate(rates): ax.plot(rate, label=f'group {i}')
-        if len(rates) > 1: ax.legend()
+        if len(rates) > 1: ax.legend(loc='lower center', bbox_to_anchor=(0.5, 1), ncols=len(rates))
         if show_moms: _axes(ax.twinx(), 'Batches processed', 'Momentum').plot(record.moms, '--', color='grey')
         return ax
 
@@ -398,27 +441,28 @@ class Recorder:
     ): # the axes
         "Every metric for each epoch."
         record, ax = self._last('fit', fit), _axes(ax, 'Batches processed', 'Metric')
-        for name in record.metrics[0] if record.metrics else (): ax.plot(record.ends, [m[name] for m in record.metrics], 'o-', label=name)
+        for name in record.metrics[0] if record.metrics else ():
+            ax.plot(record.ends, [m[name] for m in record.metrics], 'o-', label=name)
         ax.legend()
         return ax
 
-# %% ../nbs/08_learner.ipynb #fd0ea26a
+# %% ../nbs/08_learner.ipynb #f06a66cd
 _activations = {nn.BCEWithLogitsLoss: torch.sigmoid, nn.CrossEntropyLoss: partial(torch.softmax, dim=1)}
 
 class Learner:
     "Data, a model and the loop that fits one to the other."
     def __init__(self,
-        data,                                     # has `train_dl`, `valid_dl` (may be None), `loss_func`, `path`, `device`, `classes`
-        model:nn.Module,                          # maps `xb` to logits
-        loss_func:Callable|None=None,             # `(logits, yb) -> 0-d tensor`; by default the data's
-        metrics=(),                               # one metric or several, see `metric_name`
-        layer_groups:Sequence[nn.Module]|None=None, # from the input to the head; by default the model is one group
-        callbacks:Sequence[Callback]=(),          # used by every fit
-        wd:float=0.01,                            # weight decay, on everything
-        thresh:float=0.2,                         # a label is predicted above this probability: one threshold for all uses
-        opt_func:Callable=_adamw,                 # list of parameter groups -> optimizer
-        precision:str='auto',                     # see `pick_precision`
-        arch:str='',                              # the architecture's name, kept in saved files
+        data,                               # a `DataBunch`, or anything with its loaders and facts: see below
+        model:nn.Module,                    # maps `xb` to logits
+        loss_func:Callable|None=None,       # `(logits, yb) -> 0-d tensor`; by default the data's
+        metrics=(),                         # one metric or several, see `metric_name`
+        layer_groups:Sequence[nn.Module]|None=None, # from the input to the head; by default the whole model
+        callbacks:Sequence[Callback]=(),    # used by every fit
+        wd:float=0.01,                      # weight decay, on everything
+        thresh:float=0.2,                   # a label is predicted above this probability, wherever we predict
+        opt_func:Callable=_adamw,           # list of parameter groups -> optimizer
+        precision:str='auto',               # see `pick_precision`
+        arch:str='',                        # the architecture's name, kept in saved files
     ):
         self.model, self.device, self._data = model.to(data.device), torch.device(data.device), data
         self.loss_func = loss_func or data.loss_func
@@ -429,9 +473,11 @@ class Learner:
         self.recorder, self.opt, self.scaler = Recorder(), None, None
         self.epoch, self.step, self.stop, self.xb, self.yb, self.loss = 0, 0, False, None, None, None
         for m in self.metrics:
-            if not callable(m) and not hasattr(m, 'update'): raise TypeError(f'{m!r} is no metric: give a function of (logits, targets).')
+            if not callable(m) and not hasattr(m, 'update'):
+                raise TypeError(f'{m!r} is no metric: give a function of (logits, targets).')
             other = getattr(m, 'keywords', {}).get('thresh', thresh)
-            if other != thresh: print(f'{metric_name(m)} is measured at thresh={other}; this learner predicts at thresh={thresh}.')
+            if str(other) != str(thresh):
+                print(f'{metric_name(m)} uses thresh={other}, the learner predicts at {thresh}')
         self.reset_opt()
 
     @property
@@ -441,10 +487,14 @@ class Learner:
 
     @data.setter
     def data(self, new):
-        if list(new.classes) != list(self._data.classes):
-            raise ValueError(f'the new data has {len(new.classes)} classes {list(new.classes)[:5]}..., the model was built for '
-                             f'{len(self._data.classes)} {list(self._data.classes)[:5]}...; pass classes= when labelling, so that they agree.')
-        if torch.device(new.device) != self.device: raise ValueError(f'the new data is on {new.device}, the model on {self.device}.')
+        ours, theirs = list(self._data.classes), list(new.classes)
+        if ours != theirs:
+            raise ValueError(f'the new data has {len(theirs)} classes {theirs[:5]}..., the model was built '
+                             f'for {len(ours)}: {ours[:5]}... Pass classes= when labelling.')
+        place = lambda device: (torch.device(device).type, torch.device(device).index or 0)
+        if place(new.device) != place(self.device):
+            raise ValueError(f'the new data is on {new.device}, the model on {self.device}: '
+                             f'use databunch(device=).')
         self._data = new
 
     def forward(self,
@@ -456,12 +506,12 @@ class Learner:
 
     def reset_opt(self) -> None:
         "A new optimizer over what can be trained, one parameter group for each layer group."
-        groups = [{'params': [p for p in g.parameters() if p.requires_grad], 'weight_decay': self.wd} for g in self.layer_groups]
-        self.opt = self.opt_func(groups)
+        trainable = [[p for p in group.parameters() if p.requires_grad] for group in self.layer_groups]
+        self.opt = self.opt_func([{'params': params, 'weight_decay': self.wd} for params in trainable])
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == 'fp16')
 
     def freeze_to(self,
-        n:int, # groups before this one are frozen, but for their batch-norm layers; negative counts from the end
+        n:int, # groups before this one are frozen, but for batch norms; negative counts from the end
     ) -> None:
         "Train the groups from `n` on, with a new optimizer."
         set_trainable(self.layer_groups, n)
@@ -483,26 +533,28 @@ class Learner:
     ) -> None:
         "Train at a constant rate, with momentum 0.9."
         steps = self._steps(epochs)
-        _fit(self, np.tile(lr_range(lr, len(self.layer_groups)), (steps, 1)), np.full(steps, 0.9), wd, callbacks)
+        lrs = np.tile(lr_range(lr, len(self.layer_groups)), (steps, 1))
+        _fit(self, lrs, np.full(steps, 0.9), wd, callbacks)
 
     def fit_one_cycle(self,
         epochs:int,                       # how often every tile is seen, 1 or more
         max_lr:float|slice=slice(3e-3),   # the rate at the peak; see `lr_range` for what a slice means
         moms:tuple=(0.95, 0.85),          # momentum at both ends, and at the peak
         div_factor:float=25.,             # the first rate is the peak divided by this
-        pct_start:float=0.3,              # share of the steps before the peak, in (0, 1)
-        final_div:float|None=None,        # the last rate is the peak divided by this; by default `div_factor * 1e4`
+        pct_start:float=0.3,              # share of the steps before the peak, in (0, 1]
+        final_div:float|None=None,        # the peak over the last rate; by default `div_factor * 1e4`
         wd:float|None=None,               # weight decay of this fit; by default the learner's
         callbacks:Sequence[Callback]=(),  # used by this fit alone
     ) -> None:
-        "Train with Leslie Smith's one-cycle schedule: the rate rises and falls once, momentum does the opposite."
-        lrs, moms = one_cycle(self._steps(epochs), lr_range(max_lr, len(self.layer_groups)), moms, div_factor, pct_start, final_div)
+        "Train with Leslie Smith's one-cycle schedule: the rate rises and falls once, momentum the other way."
+        peaks = lr_range(max_lr, len(self.layer_groups))
+        lrs, moms = one_cycle(self._steps(epochs), peaks, moms, div_factor, pct_start, final_div)
         _fit(self, lrs, moms, wd, callbacks)
 
     def _steps(self, epochs):
-        if epochs < 1 or int(epochs) != epochs: raise ValueError(f'epochs is {epochs}; train for 1, 2, 3... epochs.')
-        if not len(self.data.train_dl): raise ValueError('there is no training batch: the data has no training tiles.')
-        return epochs * len(self.data.train_dl)
+        if epochs < 1 or int(epochs) != epochs: raise ValueError(f'epochs is {epochs}; it is 1 or more.')
+        if not len(self.data.train_dl): raise ValueError('no training batch: the data has too few items.')
+        return int(epochs) * len(self.data.train_dl)
 
     def lr_find(self,
         start:float=1e-7,    # first rate
@@ -511,11 +563,11 @@ class Learner:
         stop_div:bool=True,  # stop when the smoothed loss is four times its best
         wd:float|None=None,  # weight decay; by default the learner's
     ) -> LRSuggestion|None: # None when there were too few points
-        "Try growing rates and suggest one. Weights, optimizer and random numbers are afterwards what they were."
+        "Try growing rates and suggest one. Weights, optimizer and random state are put back afterwards."
         self._steps(1)
         record = _lr_find(self, start, end, num_it, stop_div, wd)
-        found = suggest_lr(np.array([r[-1] for r in record.lrs]), record.smoothed()) if record.losses else None
-        print(found or _too_few)
+        found = suggest_lr([rates[-1] for rates in record.lrs], record.smoothed())
+        print(found or (_too_few if record.losses else _nan_data))
         return found
 
     def validate(self,
@@ -523,8 +575,8 @@ class Learner:
     ) -> dict[str, float]: # `valid_loss` and every metric by name
         "Loss and metrics over all of `dl`."
         loss, values, _, _ = evaluate(self._eval_forward(), self._loader(dl), self.loss_func, self.metrics)
-        numbers = torch.stack([loss, *(v.to(loss) for v in values)]).tolist()  # the validation's one wait for the device
-        return dict(zip(['valid_loss', *map(metric_name, self.metrics)], numbers))
+        numbers = torch.stack([loss, *(v.to(loss) for v in values)]).tolist()  # the validation's one wait
+        return dict(zip(['valid_loss', *_names(self.metrics)], numbers))
 
     def get_preds(self,
         dl=None,           # batches with targets; by default the validation tiles
@@ -532,7 +584,8 @@ class Learner:
     ) -> tuple[Tensor, Tensor]: # probabilities (n, c) and targets, both on the CPU
         "Predict all of `dl`: sigmoid or softmax of the logits, as the loss implies."
         activation = nn.Identity() if logits else _activations.get(type(self.loss_func), nn.Identity())
-        _, _, out, targs = evaluate(self._eval_forward(), self._loader(dl), lambda out, yb: 0., keep=True, label='predict')
+        no_loss = lambda out, yb: 0.
+        _, _, out, targs = evaluate(self._eval_forward(), self._loader(dl), no_loss, (), True, 'predict')
         return activation(out).cpu(), targs.cpu()
 
     def _eval_forward(self):
@@ -541,7 +594,7 @@ class Learner:
 
     def _loader(self, dl):
         dl = self.data.valid_dl if dl is None else dl
-        if not len(dl or ()): raise ValueError('there are no validation tiles: split with split_by_rand_pct, or pass a loader.')
+        if not len(dl or ()): raise ValueError('nothing to validate on: split_by_rand_pct, or pass a loader.')
         return dl
 
     def _facts(self): return {'arch': self.arch, 'classes': list(self.data.classes)}
@@ -553,8 +606,9 @@ class Learner:
         with_opt:bool=True,   # keep the optimizer's state too
     ) -> Path: # `<data path>/models/<name>.pth`
         "Write weights, optimizer and facts to one file, or leave the old file as it was."
-        opt = self.opt.state_dict() if with_opt else None
-        save_state(file := self._file(name), {'model': self.model.state_dict(), 'opt': opt, 'facts': {**self._facts(), 'version': __version__}})
+        file, opt = self._file(name), self.opt.state_dict() if with_opt else None
+        facts = {**self._facts(), 'version': __version__}
+        save_state(file, {'model': self.model.state_dict(), 'opt': opt, 'facts': facts})
         return file
 
     def load(self,
@@ -562,12 +616,15 @@ class Learner:
         with_opt:bool=True,   # take the optimizer's state too, where the trainable groups are the same
     ) -> 'Learner': # itself
         "Read a stage back, strictly; see `load_state` for the errors."
-        state = load_state(self._file(name), self.model, self._facts(), self.device)
+        file = Path(self.data.path)/'models'/f'{name}.pth'
+        if not file.exists(): file = self._file(name)  # the folder may have been read-only when it was saved
+        state = load_state(file, self.model, self._facts(), self.device)
         opt = state['opt'] if with_opt else None
         sizes = lambda state: [len(g['params']) for g in state['param_groups']]
         self.reset_opt()
-        if opt and sizes(opt) == sizes(self.opt.state_dict()): self.opt.load_state_dict(opt)
-        elif opt: print(f'{name}: other layers were trainable when it was saved; the weights are loaded, the optimizer is new.')
+        ours = self.opt.state_dict()  # its settings stay: the file may come from another kind of device
+        if opt and sizes(opt) == sizes(ours): self.opt.load_state_dict({**ours, 'state': opt['state']})
+        elif opt: print(f'{name}: other layers were trainable then; weights loaded, the optimizer is new')
         return self
 
     def summary(self) -> None:
@@ -575,6 +632,7 @@ class Learner:
         dl = self.data.valid_dl if len(self.data.valid_dl or ()) else self.data.train_dl
         with _same_random_state(): xb, _ = next(iter(dl))
         print(model_summary(self.model, xb.to(self.device)))
-        print(f'\nOptimizer: {type(self.opt).__name__}, weight decay {self.wd}\nLoss function: {type(self.loss_func).__name__}\n'
+        print(f'\nOptimizer: {type(self.opt).__name__}, weight decay {self.wd}\n'
+              f'Loss function: {type(self.loss_func).__name__}\n'
               f'Layer groups: {len(self.layer_groups)}, precision: {self.precision}\n'
               f'Callbacks: {", ".join(type(c).__name__ for c in self.callbacks) or "none"}')

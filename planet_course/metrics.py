@@ -13,22 +13,26 @@ import torch
 from torch import Tensor
 
 # %% ../nbs/06_metrics.ipynb #cff74fa6
+def _check_rows(logits:Tensor) -> None:
+    if not len(logits): raise ValueError('no tiles to score. Is the validation set empty?')
+
 def _check_multi(logits:Tensor, targs:Tensor, thresh:float|Tensor=.5) -> None:
     "Raise `ValueError` unless both are (n, c) with n > 0, and the threshold is a probability."
     if targs.ndim == 1 and logits.ndim == 2:
-        raise ValueError(f'targets have shape {tuple(targs.shape)}: one class number a tile. For those use `accuracy`, or make '
-                         f'them 0/1 columns with torch.nn.functional.one_hot(targs, {logits.shape[1]}).')
+        raise ValueError(f'targets have shape {tuple(targs.shape)}: one class number a tile. Use `accuracy`, '
+                         f'or make 0/1 columns with torch.nn.functional.one_hot(targs, {logits.shape[1]}).')
     if logits.ndim != 2 or logits.shape != targs.shape:
-        raise ValueError(f'logits {tuple(logits.shape)} and targets {tuple(targs.shape)} must have one shape, (tiles, labels).')
-    if not len(logits): raise ValueError('no tiles: a metric of nothing is not a number. Is the validation set empty?')
+        raise ValueError(f'logits {tuple(logits.shape)} and targets {tuple(targs.shape)} must have one '
+                         'shape, (tiles, labels).')
+    _check_rows(logits)
     if not isinstance(thresh, Tensor) and not 0 <= thresh < 1:
-        raise ValueError(f'thresh={thresh!r} is not a probability between 0 and 1; logits are squashed here, pass them raw.')
+        raise ValueError(f'thresh={thresh!r} is not a probability, at least 0 and below 1.')
 
 # %% ../nbs/06_metrics.ipynb #00baaaaa
 def accuracy_thresh(
     logits:Tensor,              # raw model outputs, shape (n, c)
     targs:Tensor,               # 0/1 targets, shape (n, c)
-    thresh:float|Tensor=.5,     # a label is predicted when its probability is above this: one number, or c of them
+    thresh:float|Tensor=.5,     # a label is predicted when its probability is above this; or c numbers
 ) -> Tensor:                    # 0-d, in [0, 1]
     """Share of the n * c label cells that are right.
 
@@ -47,16 +51,16 @@ def accuracy(
     Raises `ValueError` if the shapes do not fit or there are no rows.
     """
     if logits.ndim != 2 or targs.shape != logits.shape[:1]:
-        raise ValueError(f'accuracy wants logits (n, c) and one class number a tile (n,); got {tuple(logits.shape)} and '
-                         f'{tuple(targs.shape)}. For 0/1 columns use accuracy_thresh.')
-    if not len(logits): raise ValueError('no tiles: a metric of nothing is not a number. Is the validation set empty?')
+        raise ValueError(f'accuracy wants logits (n, c) and class numbers (n,); got {tuple(logits.shape)} '
+                         f'and {tuple(targs.shape)}. For 0/1 columns use accuracy_thresh.')
+    _check_rows(logits)
     return (logits.argmax(1) == targs).float().mean()
 
 # %% ../nbs/06_metrics.ipynb #c3dbb912
 def fbeta(
     logits:Tensor,              # raw model outputs, shape (n, c)
     targs:Tensor,               # 0/1 targets, shape (n, c)
-    thresh:float|Tensor=.2,     # a label is predicted when its probability is above this: one number, or c of them
+    thresh:float|Tensor=.2,     # a label is predicted when its probability is above this; or c numbers
     beta:float=2.,              # how many times more recall counts than precision
 ) -> Tensor:                    # mean over the n tiles, 0-d, in [0, 1]
     """F-beta of each tile, averaged over tiles: the competition's score.
@@ -80,9 +84,9 @@ def average_precision(
     Raises `ValueError` if the shapes differ or there are no rows.
     """
     _check_multi(logits, targs)
-    scores, order = logits.T.contiguous().sort(descending=True)                     # (c, n)
+    scores, order = logits.T.contiguous().sort(descending=True)         # (c, n)
     true = targs.T.gather(1, order).float()
-    above = len(logits) - torch.searchsorted(scores.flip(1), scores)                # tiles with this score or more
+    above = len(logits) - torch.searchsorted(scores.flip(1), scores)    # tiles with this score or more
     precision = true.cumsum(1).gather(1, above - 1) / above
     return (precision*true).sum(1) / true.sum(1)
 
@@ -99,16 +103,16 @@ def constant_baselines(
     train_targs:Tensor|None=None,       # 0/1 targets to rank the labels by, shape (m, c); None: `targs`
     guess:Sequence[str]|None=None,      # a hand-picked answer; None: the two most frequent labels
     beta:float=2.,                      # how many times more recall counts than precision
-) -> list[Baseline]:                    # everything; the guess; the best of the most frequent 1, 2, ... c labels
+) -> list[Baseline]:                    # everything; the guess; the best of the 1, 2, ... c most frequent
     """Scores of three answers that look at no tile: a network has to be well above the last of them.
 
     How many labels the last one gives is picked on `targs` itself, which favours it, never the network.
     Raises `ValueError` if shapes or names do not fit.
     """
     if targs.ndim != 2 or targs.shape[1] != len(classes):
-        raise ValueError(f'{len(classes)} classes do not fit targets of shape {tuple(targs.shape)}: one column a class.')
-    ranked = (targs if train_targs is None else train_targs).float().mean(0).argsort(descending=True, stable=True).tolist()
-    by_freq = [classes[i] for i in ranked]
+        raise ValueError(f'{len(classes)} classes, but targets {tuple(targs.shape)}: one column a class.')
+    counts = (targs if train_targs is None else train_targs).sum(0)
+    by_freq = [classes[i] for i in counts.argsort(descending=True, stable=True).tolist()]
     guess = by_freq[:2] if guess is None else list(guess)
     unknown = [name for name in guess if name not in classes]
     if unknown: raise ValueError(f'guess holds {unknown}, not among the classes: {", ".join(classes)}.')

@@ -8,6 +8,7 @@ __all__ = ['planet_synthetic']
 # %% ../nbs/01_sample.ipynb #c481edbd
 import json, os
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,8 +18,8 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from tqdm import tqdm
 
 # %% ../nbs/01_sample.ipynb #ea5e9891
-_GROUND = ('agriculture artisinal_mine bare_ground blooming blow_down conventional_mine cultivation habitation '
-           'primary road selective_logging slash_burn water').split()
+_GROUND = ('agriculture artisinal_mine bare_ground blooming blow_down conventional_mine cultivation '
+           'habitation primary road selective_logging slash_burn water').split()
 _WEATHER = ['clear', 'partly_cloudy', 'haze', 'cloudy', '']
 _SETS = '''
 i13636,3630,1471 im1850,595,314 ai1626,692,172 aij1680,527,130 ,1,,2089 agi1187,312,73 ahij1125,169,34
@@ -87,11 +88,11 @@ def _ink(size:int, shapes:list, warp:np.ndarray) -> np.ndarray:
 
     A shape is (points (k, 2), width or None for a polygon, colour (3,)); a single point is a disc."""
     s = max(2, -(-512//size)) * size
-    blank = np.mean([c for *_, c in shapes], 0).clip(0, 255).astype(int)
-    im = Image.new('RGBX', (s, s), (*blank, 0))            # X: the cover; RGBA would be slower to reduce
+    inks = np.insert(np.clip([colour for *_, colour in shapes], 0, 255), 3, 255, axis=1).astype(int)
+    im = Image.new('RGBX', (s, s), (*inks[:, :3].mean(0).astype(int), 0))  # X: the cover; RGBA reduces slower
     pen = ImageDraw.Draw(im)
-    for pts, width, colour in shapes:
-        ink, xy = (*np.clip(colour, 0, 255).astype(int), 255), np.asarray(pts)*s
+    for (pts, width, _), ink in zip(shapes, map(tuple, inks.tolist())):
+        xy = np.asarray(pts)*s
         if width is None: pen.polygon([*xy.flat], ink)
         elif len(xy) > 1: pen.line([*xy.flat], ink, max(1, round(width*s)), joint='curve')
         else: pen.ellipse([*(xy[0] - width*s/2), *(xy[0] + width*s/2)], ink)
@@ -221,23 +222,23 @@ def _bare_ground(t, rng):
 def _water(t, rng):
     "A river, dark or silty, with its banks; without anything else on the tile, a wide one."
     silty, alone = rng.random() < .5, not t.tags - {'water', 'clear', 'haze', 'partly_cloudy'}
-    colour = _colour(rng, '8f7450 80664a 9a8260 76684e' if silty else '1e2a2a 26342f 2c3d3e 1a2422 33453c')
-    bank = _colour(rng, 'ac9878 a08c70 6f7a54' if silty else '4a5a3e 556340 80765c')
-    width = rng.uniform(*[(.024, .05), (.05, .1), (.12, .25)][rng.choice(3, p=[.4, .4, .2])]) + .25*alone
+    colour = _colour(rng, 'a3855c 94764e b09468 8a7656' if silty else '16303e 1e4050 2a5064 1b3440 345c70')
+    bank = _colour(rng, 'ac9878 a08c70 6f7a54' if silty else '5a6a46 667348 8f8468')
+    width = rng.uniform(*[(.05, .075), (.075, .13), (.14, .28)][rng.choice(3, p=[.3, .4, .3])]) + .25*alone
     way, bend = t.angle + rng.uniform(.7, 2.4), rng.uniform(.4, 1.7)*(1 - 1.5*width)
     mid, wave = t.hubs[1] + rng.normal(0, .03, 2), rng.uniform(.5, 1) + 2*width
     arms = [_curve(rng, mid, way + k*3.14, bend, wave, 1.8, 140) for k in (0, 1)]
     if rng.random() < .3: arms.append(_curve(rng, arms[0][20], way + 1.2, 1, .5, 1.2, 140))
     swell = width*(1 + .25*np.sin(np.linspace(0, rng.uniform(8, 20), 140)))
     discs = [([p], w*(.5 if i == 2 else 1)) for i, arm in enumerate(arms) for p, w in zip(arm, swell)]
-    edge, river = t.draw([(p, w + .012, bank) for p, w in discs]), t.draw([(p, w, colour) for p, w in discs])
-    t.paint(edge[3]/255*.75, edge[:3], .2)
+    edge, river = t.draw([(p, w + .018, bank) for p, w in discs]), t.draw([(p, w, colour) for p, w in discs])
+    t.paint(edge[3]/255*.85, edge[:3], .2)
     t.paint(river[3]/255, river[:3]*(1 + .035*t.noise(rng, 4, 3)), .15)
 
-# %% ../nbs/01_sample.ipynb #74da9dcc
+# %% ../nbs/01_sample.ipynb #55234fe9
 def _road(t, rng):
     "A road through the first hub, and branches to what lies at the others."
-    colour, width = _colour(rng, 'c4aa8e bc9e80 baa68c ccbaa0 ae8a6c'), rng.uniform(.009, .016)
+    colour, width = _colour(rng, 'd0b698 c8aa8a c4b094 d6c4aa b8946f'), rng.uniform(.011, .018)
     way, bend, wave = t.angle + rng.normal(0, .06), rng.uniform(.02, .22), rng.uniform(.8, 1.4)
     half = [_curve(rng, t.hubs[0], way + k*3.14, bend, wave, 1.4) for k in (0, 1)]
     shapes, s = [(np.concatenate([half[0][::-1], half[1]]), width, colour)], np.linspace(0, 1, 30)[:, None]
@@ -249,7 +250,7 @@ def _road(t, rng):
     t.paint(verge[3]/255*.3, verge[:3])
     t.paint(road[3]/255, road[:3]*(1 + .05*t.noise(rng, 20, 2)))
 
-# %% ../nbs/01_sample.ipynb #55234fe9
+# %% ../nbs/01_sample.ipynb #f178445d
 def _habitation(t, rng):
     "Rows of roofs with their shadows, in yards of trodden ground."
     t.spots.append(t.hubs[0])
@@ -268,7 +269,7 @@ def _habitation(t, rng):
     roof = t.draw([shape for pair in zip(cast, tops) for shape in pair])
     t.paint(roof[3]/255, roof[:3])
 
-# %% ../nbs/01_sample.ipynb #0201fa6d
+# %% ../nbs/01_sample.ipynb #4d0c3911
 def _artisinal_mine(t, rng):
     "A torn pale scar at the river, with milky ponds."
     t.spots.append(t.hubs[1])
@@ -290,7 +291,7 @@ def _conventional_mine(t, rng):
     t.paint(_soft(hill, 14), pit*(1 + .06*t.noise(rng, 12, 4) - rim), .3)
     t.paint(_soft(hill - rng.uniform(.72, 1.1), 14), _colour(rng, '4c706c 567a72 445c58').reshape(3, 1, 1))
 
-# %% ../nbs/01_sample.ipynb #5d989dbc
+# %% ../nbs/01_sample.ipynb #55bf2c7b
 def _slash_burn(t, rng):
     "Burnt clearings: a scorched rim, charcoal, ash."
     t.spots.append(t.hubs[3])
@@ -315,7 +316,7 @@ def _selective_logging(t, rng):
     track = t.draw(shapes)
     t.paint(track[3]/255*_soft(t.noise(rng, 26) + .8, 1.5)*t.forest, track[:3], .2)
 
-# %% ../nbs/01_sample.ipynb #d3c66a49
+# %% ../nbs/01_sample.ipynb #80b6de15
 def _blow_down(t, rng):
     "Trees felled by one gust: pale trunks that fan out over opened ground."
     t.spots.append(t.hubs[3])
@@ -337,7 +338,7 @@ def _blooming(t, rng):
     crowns = t.draw([([rng.random(2)], rng.uniform(.012, .024), kinds[w]*rng.uniform(.7, 1)) for w in which])
     t.paint(crowns[3]/255*.85*t.forest, crowns[:3])
 
-# %% ../nbs/01_sample.ipynb #ef3da124
+# %% ../nbs/01_sample.ipynb #7486ae30
 def _grade(t, rng):
     "The light of the day: gain, tint, saturation, and the pale air below the satellite."
     lift, grey = rng.beta(1.2, 2.6)*.7, rng.uniform(0, .35)
@@ -352,6 +353,7 @@ def _haze(t, rng):
     veil = (rng.uniform(.42, .75) + .06*t.noise(rng, 2, 3)).clip(.25, .8)
     t.paint(veil, _colour(rng, '98a490 a8a894 a89c90 9aa0a4 b0ac9c').reshape(3, 1, 1))
 
+# %% ../nbs/01_sample.ipynb #17ec62e3
 def _partly_cloudy(t, rng):
     "Broken cloud and its shadow; the cloud is thinner over the spots that must stay visible."
     s, k = t.size, int(t.size*rng.uniform(.05, .1))
@@ -360,21 +362,23 @@ def _partly_cloudy(t, rng):
     y, x = k - k*t.sun
     t.x *= 1 - .55*sky[y:y+s, x:x+s].clip(0, 1)
     cloud = sky[k:k+s, k:k+s].copy()
-    for spot in t.spots: cloud -= .9*np.exp(-((t.yx[::-1]/s - spot.reshape(2, 1, 1))**2).sum(0)/.03)
+    for spot in [t.hubs[0], *t.spots]:
+        cloud -= .9*np.exp(-((t.yx[::-1]/s - spot.reshape(2, 1, 1))**2).sum(0)/.03)
     white = _colour(rng, 'f4f0ee eceaea f6ecf0 f0f0e8', .02).reshape(3, 1, 1)
     relief = .84 + .16*cloud.clip(0, 1) + .12*(cloud - t.shift(cloud, 2))
     t.paint((cloud*rng.uniform(.7, 1.3)).clip(0, 1), white*relief.clip(.75, 1.03))
 
 def _cloudy(t, rng):
     "Cloud and nothing else: a flat grey lid or billows."
-    low, high = _colour(rng, '92968e 8a8e8a a09e94 828a82'), _colour(rng, 'f0ece8 e8e8e6 f4eef2 d8d8d0')
-    rough, octaves = rng.choice([(.08, 2), (.4, 6)])
-    t.x[:] = _blend(low, high, rng.uniform(0, .8) + rough*t.noise(rng, 2, int(octaves)))
+    low, high = _colour(rng, '868a82 80847e 96948a 767e76'), _colour(rng, 'f0ece8 e8e8e6 f4eef2 d8d8d0')
+    rough, octaves = rng.choice([(.08, 2), (.26, 6)])
+    t.x[:] = _blend(low, high, rng.uniform(.2, .8) + rough*t.noise(rng, 2, int(octaves)))
 
-# %% ../nbs/01_sample.ipynb #17ec62e3
+# %% ../nbs/01_sample.ipynb #324caf00
 _LAYERS = [
-    _primary, _open_land, _bare_ground, _agriculture, _cultivation, _slash_burn, _selective_logging, _blow_down,
-    _blooming, _conventional_mine, _water, _artisinal_mine, _road, _habitation, _grade, _haze, _partly_cloudy, _cloudy]
+    _primary, _open_land, _bare_ground, _agriculture, _cultivation, _slash_burn, _selective_logging,
+    _blow_down, _blooming, _conventional_mine, _water, _artisinal_mine, _road, _habitation,
+    _grade, _haze, _partly_cloudy, _cloudy]
 
 def _render(tags:list[str], key:tuple, size:int=256) -> Image.Image:
     "The picture of the tile `key` with the labels `tags`, RGB."
@@ -385,7 +389,7 @@ def _render(tags:list[str], key:tuple, size:int=256) -> Image.Image:
     rgb = np.ascontiguousarray(t.x.clip(0, 255).astype('u1').transpose(1, 2, 0))
     return Image.fromarray(rgb).filter(ImageFilter.BoxBlur(.8*size/256))
 
-# %% ../nbs/01_sample.ipynb #37d471f2
+# %% ../nbs/01_sample.ipynb #c6a5e736
 def _save(job:tuple) -> None:
     "Render one tile and write it: `job` is (file, key, size)."
     file, key, size = job
@@ -405,13 +409,13 @@ def _write_text(file:Path, *lines:str) -> None:
 def _write_csvs(path:Path, plan:dict) -> None:
     "Write the sample submission and, last, as the sign that all is there, the labels."
     head, some = 'image_name,tags', 'primary clear agriculture road water'
-    if plan['n_test']:
-        _write_text(path/'sample_submission_v2.csv', head, *(f'test_{i},{some}' for i in range(plan['n_test'])))
+    rows = [f'test_{i},{some}' for i in range(plan['n_test'])]
+    if rows: _write_text(path/'sample_submission_v2.csv', head, *rows)
     labels = (_draw_labels((plan['seed'], i, 0)) for i in range(plan['n']))
     _write_text(path/'train_v2.csv', head, *(f'train_{i},{" ".join(tags)}' for i, tags in enumerate(labels)))
 
-# %% ../nbs/01_sample.ipynb #a2b32ba3
-_RECIPE = 1 # raise it whenever the pictures change
+# %% ../nbs/01_sample.ipynb #ec2f9a43
+_RECIPE = 4 # raise it whenever the pictures change
 _OWN = {0: 'train-jpg/train_', 1: 'test-jpg/test_'} # kind -> where its tiles lie
 
 def _claim(path:Path, plan:dict) -> None:
@@ -421,8 +425,8 @@ def _claim(path:Path, plan:dict) -> None:
     if old == plan: return
     found = [name for name in ('train-jpg', 'test-jpg', *csvs) if (path/name).exists()]
     if found and not old:
-        raise FileExistsError(f'{path} already holds {found[0]}, and planet_synthetic did not make it. Nothing was '
-                              f'changed. Choose another folder, e.g. {str(path) + "_synthetic"!r}.')
+        raise FileExistsError(f'{path} already holds {found[0]}, and planet_synthetic did not make it. '
+                              f'Nothing was changed. Choose another folder, like {str(path) + "_new"!r}.')
     anew = any(old.get(k) != plan[k] for k in ('recipe', 'size', 'seed'))
     if found and anew: print(f'{path} held synthetic tiles of {old}: making them anew.')
     for name in csvs: (path/name).unlink(missing_ok=True)
@@ -430,20 +434,27 @@ def _claim(path:Path, plan:dict) -> None:
         keep = set() if anew else {f'{_OWN[kind]}{i}.jpg' for i in range(n)}
         for file in path.glob(_OWN[kind] + '*.jpg'):
             if file.relative_to(path).as_posix() not in keep: file.unlink()
-        if n: (path/_OWN[kind]).parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(parents=True, exist_ok=True)
     _write_text(note, json.dumps(plan))
 
-# %% ../nbs/01_sample.ipynb #27105930
+# %% ../nbs/01_sample.ipynb #b0a68481
 def _run(jobs:list, workers:int|None, progress:bool) -> None:
     "Do all `jobs`, in this process or in several."
     workers = workers or min(os.cpu_count() or 1, 1 + len(jobs)//200)
     if _save.__module__ == '__main__': workers = 1 # in this notebook, where another process cannot find it
     bar = dict(total=len(jobs), desc='synthetic tiles', leave=False, disable=not progress or not jobs)
-    if workers == 1 or len(jobs) < 2: return [None for _ in tqdm(map(_save, jobs), **bar)] and None
-    with ProcessPoolExecutor(workers, mp_context=get_context('spawn')) as pool:
-        for _ in tqdm(pool.map(_save, jobs, chunksize=8), **bar): pass
+    if workers == 1:
+        for job in tqdm(jobs, **bar): _save(job)
+        return
+    try:
+        with ProcessPoolExecutor(workers, mp_context=get_context('spawn')) as pool:
+            for _ in tqdm(pool.map(_save, jobs, chunksize=8), **bar): pass
+    except BrokenProcessPool:
+        print("worker processes could not start (a script needs `if __name__ == '__main__':` around it); "
+              'going on in this process alone.')
+        _run([job for job in jobs if not os.path.exists(job[0])], 1, progress)
 
-# %% ../nbs/01_sample.ipynb #ec2f9a43
+# %% ../nbs/01_sample.ipynb #0288179f
 def planet_synthetic(
     path:str|Path,          # folder to fill, made if missing; never one that holds other data
     n:int=1000,             # training tiles, 1 or more
@@ -453,11 +464,12 @@ def planet_synthetic(
     workers:int|None=None,  # processes, 1 or more; by default one a CPU, and only this one for a small set
     progress:bool=True,     # show a bar
 ) -> Path: # `path`, with the competition's files below it
-    """Make synthetic tiles in the competition's layout: `train_v2.csv`, `train-jpg/train_N.jpg`, the same for test.
+    """Make synthetic tiles in the competition's layout: `train_v2.csv`, `train-jpg/train_N.jpg` and so on.
 
-    Tile `i` depends on `seed`, `i` and `size` alone. Called again with the same arguments it returns at once, or
-    completes what was interrupted; with others it makes the folder what they say. Raises `FileExistsError`, and
-    changes nothing, if `path` holds a csv or tiles from elsewhere; `ValueError` if a number is out of range.
+    Tile `i` depends on `seed`, `i` and `size` alone. Called again with the same arguments it returns at
+    once, or completes what was interrupted; with others it makes the folder what they say. Raises
+    `FileExistsError`, and changes nothing, if `path` holds a csv or tiles from elsewhere; `ValueError` if a
+    number is out of range.
     """
     least = dict(n=1, n_test=0, size=32, seed=0, workers=1)
     given = dict(n=n, n_test=n_test, size=size, seed=seed, workers=1 if workers is None else workers)
@@ -467,6 +479,7 @@ def planet_synthetic(
     plan = dict(recipe=_RECIPE, n=int(n), n_test=int(n_test), size=int(size), seed=int(seed))
     path = Path(path).expanduser()
     _claim(path, plan)
+    for folder in ['train-jpg', 'test-jpg'][:1 + (n_test > 0)]: (path/folder).mkdir(exist_ok=True)
     jobs = [(str(path/f'{_OWN[kind]}{i}.jpg'), (plan['seed'], i, kind), plan['size'])
             for kind, count in enumerate((n, n_test)) for i in range(count)]
     _run([job for job in jobs if not os.path.exists(job[0])], workers, progress)

@@ -18,11 +18,12 @@ def _check_rate(rate, where:str) -> float:
     "`rate` as a float; an error that names `where` it stands if it is no positive number."
     if isinstance(rate, bool) or not isinstance(rate, Real):
         raise TypeError(f'{where} is {rate!r}: a learning rate is a positive number, 3e-3 say.')
-    if not 0 < rate < math.inf: raise ValueError(f'{where} is {rate!r}: a learning rate is above 0 and finite.')
+    if not 0 < rate < math.inf: raise ValueError(f'{where} is {rate!r}: a rate is finite and above 0.')
     return float(rate)
 
+# %% ../nbs/07_schedule.ipynb #1cf7d041
 def lr_range(
-    lr:float|slice,     # a rate for all groups; slice(b): b for the last, b/10 before; slice(a, b): from a to b
+    lr:float|slice,     # one rate for all; slice(b): b for the last, b/10 before; slice(a, b): from a to b
     n_groups:int,       # how many layer groups, at least 1
 ) -> list[float]:       # a rate for each group, earliest layers first
     """What `lr` means for each layer group; slice(a, b) goes up by equal factors.
@@ -32,41 +33,42 @@ def lr_range(
     if n_groups < 1: raise ValueError(f'n_groups={n_groups}: a model has at least one layer group.')
     if not isinstance(lr, slice): return [_check_rate(lr, 'lr')]*n_groups
     if lr.step is not None or lr.stop is None:
-        raise ValueError(f'{lr}: write slice(b), or slice(a, b) with a the rate of the first layers and b that of the last.')
+        raise ValueError(f'{lr}: write slice(b), or slice(a, b), rates of the first and of the last layers.')
     last = _check_rate(lr.stop, f'the end of {lr}')
     if lr.start is None: return [last/10]*(n_groups - 1) + [last]
     first = _check_rate(lr.start, f'the start of {lr}')
     if first > last:
-        raise ValueError(f'{lr} falls: early layers, which need the smaller changes, would get the larger rate. '
+        raise ValueError(f'{lr} falls: the early layers, which need the least change, would get the most. '
                          f'Did you mean slice({last:g}, {first:g})?')
     return np.geomspace(first, last, n_groups).tolist() if n_groups > 1 else [last]
 
-# %% ../nbs/07_schedule.ipynb #cbb1031d
+# %% ../nbs/07_schedule.ipynb #78c469f5
 def _cosine(start:float, end:float, pct:np.ndarray) -> np.ndarray:
     "From `start` (pct 0) to `end` (pct 1) along half a cosine: flat at both ends."
     return end + (start - end)/2*(1 + np.cos(np.pi*pct))
 
+# %% ../nbs/07_schedule.ipynb #64394624
 def one_cycle(
-    steps:int,                                  # how many steps of the optimizer in all, at least 1
-    max_lrs:float|Sequence[float],              # the highest rate of each group
-    moms:tuple[float, float]=(.95, .85),        # momentum at the ends, and at the highest rate, each in [0, 1)
-    div_factor:float=25.,                       # how many times below its highest a rate starts
-    pct_start:float=.3,                         # the share of the steps that goes up, in (0, 1]
-    final_div:float|None=None,                  # how many times below its highest a rate ends; None: div_factor * 1e4
-) -> tuple[np.ndarray, np.ndarray]:             # rates (steps, groups) and momenta (steps,), float64
-    """Rate and momentum of every step: up along a half cosine, then down along another; momentum the other way round.
+    steps:int,                              # how many steps of the optimizer in all, at least 1
+    max_lrs:float|Sequence[float],          # the highest rate of each group
+    moms:tuple[float, float]=(.95, .85),    # momentum at the ends, and at the highest rate, each in [0, 1)
+    div_factor:float=25.,                   # a rate starts this many times below its highest
+    pct_start:float=.3,                     # the share of the steps that goes up, in (0, 1]
+    final_div:float|None=None,              # a rate ends this many times below; None: div_factor * 1e4
+) -> tuple[np.ndarray, np.ndarray]:         # rates (steps, groups) and momenta (steps,), float64
+    """Rate and momentum of every step: the rate up along half a cosine, then down; momentum the other way.
 
     The value at index t is in force during step t. The very end of the curve lies one step after the last.
     However short the run, at least the first step is a warm-up step.
     Raises `ValueError` for numbers out of range.
     Source: Smith and Topin, Super-Convergence (2018), with the cosine shape of fastai.
     """
-    if int(steps) != steps or steps < 1: raise ValueError(f'steps={steps!r}: a cycle has a whole number of steps, at least 1.')
-    if not 0 < pct_start <= 1: raise ValueError(f'pct_start={pct_start!r} is a share of the steps, above 0 and at most 1.')
-    if not all(0 <= m < 1 for m in moms): raise ValueError(f'moms={moms!r}: both must be at least 0 and below 1.')
+    if int(steps) != steps or steps < 1: raise ValueError(f'steps={steps!r}: a whole number, at least 1.')
+    if not 0 < pct_start <= 1: raise ValueError(f'pct_start={pct_start!r}: a share, above 0 and at most 1.')
+    if not all(0 <= m < 1 for m in moms): raise ValueError(f'moms={moms!r}: each at least 0 and below 1.')
     final_div = div_factor*1e4 if final_div is None else final_div
     if div_factor < 1 or final_div < 1:
-        raise ValueError(f'div_factor={div_factor!r}, final_div={final_div!r}: a rate is divided by them; at least 1.')
+        raise ValueError(f'div_factor={div_factor!r}, final_div={final_div!r}: each is at least 1.')
     peak = np.array([_check_rate(float(lr), 'a rate in max_lrs') for lr in np.atleast_1d(max_lrs)])
     t, up = np.arange(int(steps)), max(int(steps*pct_start), 1)
     rise, fall, rising = t/up, (t - up)/max(steps - up, 1), t <= up
@@ -74,7 +76,7 @@ def one_cycle(
     mom = np.where(rising, _cosine(moms[0], moms[1], rise), _cosine(moms[1], moms[0], fall))
     return height[:, None]*peak, mom
 
-# %% ../nbs/07_schedule.ipynb #36a10bed
+# %% ../nbs/07_schedule.ipynb #4d6cb00b
 def lr_grid(
     start:float=1e-7,   # the first rate
     end:float=10.,      # where the grid would arrive after num_it steps
@@ -85,10 +87,10 @@ def lr_grid(
     Raises `ValueError` unless 0 < start < end and num_it is at least 1.
     """
     if not (0 < start < end < math.inf) or num_it < 1:
-        raise ValueError(f'start={start!r}, end={end!r}, num_it={num_it!r}: rates rise from start to end, over at least 1 step.')
+        raise ValueError(f'start={start!r}, end={end!r}, num_it={num_it!r}: rates rise, in at least 1 step.')
     return start*(end/start)**(np.arange(num_it)/num_it)
 
-# %% ../nbs/07_schedule.ipynb #1a8ca694
+# %% ../nbs/07_schedule.ipynb #a85ebe7f
 def smooth(
     losses:Sequence[float], # one number a step
     beta:float=.98,         # share of the past in each new mean, in [0, 1)
@@ -104,14 +106,15 @@ def smooth(
         out[i] = mean / (1 - beta**(i + 1))
     return out
 
-# %% ../nbs/07_schedule.ipynb #adae96ee
+# %% ../nbs/07_schedule.ipynb #5f269854
 class LRSuggestion(NamedTuple):
     "Two rates read off a finder's curve; printed, the lesson's two lines."
     min_grad_lr:float       # where the loss falls most steeply
     min_loss_lr_by_10:float # a tenth of the rate with the lowest loss
 
     def __str__(self) -> str:
-        return f'Min numerical gradient: {self.min_grad_lr:.2E}\nMin loss divided by 10: {self.min_loss_lr_by_10:.2E}'
+        return (f'Min numerical gradient: {self.min_grad_lr:.2E}\n'
+                f'Min loss divided by 10: {self.min_loss_lr_by_10:.2E}')
 
 def suggest_lr(
     lrs:Sequence[float],    # the rates tried, rising by equal factors
@@ -121,10 +124,13 @@ def suggest_lr(
 ) -> LRSuggestion|None:     # None with fewer than two points left
     """Where the loss falls most steeply (per step of the log rate), and a tenth of where it is lowest.
 
-    Points from the first loss that is not finite onwards are left out. Raises `ValueError` for negative skips.
+    Points from the first loss on that is not finite are left out. Raises `ValueError` for
+    negative skips, or more losses than rates.
     """
-    if skip_start < 0 or skip_end < 0: raise ValueError(f'skip_start={skip_start}, skip_end={skip_end}: at least 0 points.')
+    if skip_start < 0 or skip_end < 0:
+        raise ValueError(f'skip_start={skip_start}, skip_end={skip_end}: each at least 0 points.')
     lrs, losses = np.asarray(lrs, float), np.asarray(losses, float)
+    if len(losses) > len(lrs): raise ValueError(f'{len(losses)} losses, but only {len(lrs)} rates.')
     bad = np.flatnonzero(~np.isfinite(losses))
     stop = (bad[0] if len(bad) else len(losses)) - skip_end
     lrs, losses = lrs[skip_start:max(stop, 0)], losses[skip_start:max(stop, 0)]

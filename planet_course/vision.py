@@ -6,7 +6,6 @@
 __all__ = ['find_weights', 'build', 'create_body', 'AdaptiveConcatPool2d', 'create_head', 'create_cnn']
 
 # %% ../nbs/09_vision.ipynb #5baa5d22
-import inspect
 from pathlib import Path
 from typing import Callable, Sequence
 
@@ -19,8 +18,8 @@ from .learner import Callback, Learner
 # %% ../nbs/09_vision.ipynb #845ec66d
 def find_weights(
     arch:Callable, # a torchvision model function, for example `models.resnet50`
-) -> tuple[models.WeightsEnum|None, Path|None]: # torchvision's weights, and their file if it is in PyTorch's cache
-    "Which ImageNet weights torchvision has for `arch`, and whether they are already here. Touches no network."
+) -> tuple[models.WeightsEnum|None, Path|None]: # torchvision's weights; their file if PyTorch's cache has it
+    "Which ImageNet weights torchvision has for `arch`, and whether they are here. Touches no network."
     try: known = models.get_model_weights(arch)
     except ValueError: return None, None  # not one of torchvision's functions
     weights = getattr(known, 'IMAGENET1K_V1', None) or next(iter(known), None)
@@ -29,23 +28,32 @@ def find_weights(
     return weights, file if file.is_file() else None
 
 # %% ../nbs/09_vision.ipynb #b3a1d38b
-def _download(arch, weights) -> dict:
+def _name(arch) -> str: return getattr(arch, '__name__', type(arch).__name__)
+
+def _download(name, weights) -> dict:
     "The state dict of torchvision's weights, from the cache or the network."
     try: return weights.get_state_dict(progress=True, check_hash=True)
     except Exception as e:
         file = Path(torch.hub.get_dir())/'checkpoints'/weights.url.rsplit('/', 1)[-1]
-        raise RuntimeError(f'no ImageNet weights for {arch.__name__}: not in the cache, and the download failed ({e}). Three ways on: put '
-                           f'{file.name} into {file.parent}; pass weights=<file>, a state dict as .pth or .safetensors; or pass '
-                           f'pretrained=False for a body with random weights.') from e
+        raise RuntimeError(f'no ImageNet weights for {name}: not in the cache, and the download '
+                           f'failed ({e}). Three ways on: put {file.name} into {file.parent}; pass '
+                           'weights=<file>, a state dict as .pth or .safetensors; or pass pretrained=False '
+                           'for a body with random weights.') from e
 
 def _read_weights(file) -> dict:
     "A state dict from a .pth or .safetensors file, as fp32."
     file = Path(file).expanduser()
-    if not file.is_file(): raise FileNotFoundError(f'no weights at {file}. Give a state dict as .pth or .safetensors.')
+    if not file.is_file():
+        raise FileNotFoundError(f'no weights at {file}. Give a state dict as .pth or .safetensors.')
     if file.suffix == '.safetensors':
         from safetensors.torch import load_file
         state = load_file(file)
-    else: state = torch.load(file, map_location='cpu', weights_only=True)
+    else:
+        try: state = torch.load(file, map_location='cpu', weights_only=True)
+        except Exception as e: raise ValueError(f'{file} is no file of weights, or is damaged: {e}') from e
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ValueError(f'{file} holds more than a state dict. If Learner.save wrote it, '
+                         'Learner.load reads it.')
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
 
 # %% ../nbs/09_vision.ipynb #c2c802bf
@@ -56,22 +64,19 @@ def build(
 ) -> nn.Module: # the whole network, with its own classifier
     """Make `arch` with the weights asked for, and print which body that is.
 
-    Raises `RuntimeError` when weights can be neither found nor downloaded, `ValueError` when a file does not fit.
+    Raises `RuntimeError` if weights can be neither found nor downloaded, `ValueError` if a file does not fit.
     """
-    takes_weights = 'weights' in inspect.signature(arch).parameters
-    model = arch(weights=None) if takes_weights else arch()
-    source = 'random weights'
+    known, _ = find_weights(arch)
+    model, name = arch(weights=None) if known else arch(), _name(arch)
+    source = 'random weights' if known else f'as {name}() made it'
     if weights is not None:
         try: model.load_state_dict(_read_weights(weights))
-        except RuntimeError as e: raise ValueError(f'{weights} is not a state dict of {arch.__name__}: {e}') from e
+        except RuntimeError as e: raise ValueError(f'{weights} is not a state dict of {name}: {e}') from e
         source = f'weights from {Path(weights).name}'
-    elif pretrained and not takes_weights: source = f'as {arch.__name__}() made it'
-    elif pretrained:
-        found, _ = find_weights(arch)
-        if found is None: raise ValueError(f'torchvision has no weights for {arch.__name__}: pass weights=<file> or pretrained=False.')
-        model.load_state_dict(_download(arch, found))
-        source = f'ImageNet weights ({found.name})'
-    print(f'body: {arch.__name__}, {source}')
+    elif pretrained and known:
+        model.load_state_dict(_download(name, known))
+        source = f'ImageNet weights ({known.name})'
+    print(f'body: {name}, {source}')
     return model
 
 # %% ../nbs/09_vision.ipynb #41699a7b
@@ -86,11 +91,13 @@ def create_body(
     known = next((v for k, v in _cuts.items() if isinstance(model, k)), (None, None))
     cut, split = known[0] if cut is None else cut, known[1] if split is None else split
     if cut is None or split is None:
-        raise ValueError(f'where to cut a {type(model).__name__} is not known; its children are '
-                         f'{[name for name, _ in model.named_children()]}. Pass cut= (how many to keep) and split= (where group 2 begins).')
+        children = [name for name, _ in model.named_children()]
+        raise ValueError(f'where to cut a {type(model).__name__} is not known; its children are {children}. '
+                         'Pass cut= (how many to keep) and split= (where group 2 begins).')
     body = nn.Sequential(*list(model.children())[:cut])
     if len(body) == 1 and isinstance(body[0], nn.Sequential): body = body[0]
-    if not 0 < split < len(body): raise ValueError(f'split is {split}; the body has {len(body)} layers: take 1 to {len(body) - 1}.')
+    if not 0 < split < len(body):
+        raise ValueError(f'split is {split}; the body has {len(body)} layers: take 1 to {len(body) - 1}.')
     return body, split
 
 # %% ../nbs/09_vision.ipynb #6d2ff2db
@@ -110,7 +117,10 @@ def create_head(
     ps:float=0.5,                 # dropout before the last layer, in [0, 1); half of it before the others
     bn_final:bool=False,          # a batch norm after the last layer
 ) -> nn.Sequential: # (n, nf, h, w) -> (n, c) logits
-    "Concat pooling, then batch norm, dropout and a linear layer for each width; linear weights are Kaiming-normal."
+    """Concat pooling, then batch norm, dropout and a linear layer for each width.
+
+    Linear weights are Kaiming-normal, their biases zero.
+    """
     sizes, drops = [2 * nf, *lin_ftrs, c], [ps / 2] * len(lin_ftrs) + [ps]
     layers = [AdaptiveConcatPool2d(), nn.Flatten()]
     for i, (n_in, n_out, p) in enumerate(zip(sizes, sizes[1:], drops)):
@@ -143,8 +153,9 @@ def create_cnn(
     with torch.no_grad(): nf = body.eval()(torch.zeros(1, 3, 64, 64)).shape[1]
     head = create_head(nf, data.c, lin_ftrs, ps, bn_final)
     model = nn.Sequential(body, head).to(memory_format=torch.channels_last)
-    if torch.device(data.device).type == 'cuda': torch.backends.cudnn.benchmark = True  # sizes are fixed: let cuDNN try its kernels
-    learn = Learner(data, model, loss_func, metrics, [body[:split], body[split:], head], callbacks, wd, thresh,
-                    precision=precision, arch=arch.__name__)
+    if torch.device(data.device).type == 'cuda':
+        torch.backends.cudnn.benchmark = True   # sizes are fixed: let cuDNN try its kernels
+    learn = Learner(data, model, loss_func, metrics, [body[:split], body[split:], head], callbacks,
+                    wd, thresh, precision=precision, arch=_name(arch))
     if pretrained or weights is not None: learn.freeze()
     return learn

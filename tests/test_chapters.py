@@ -3,16 +3,17 @@ import os, subprocess, sys
 from pathlib import Path
 
 import pytest
-from conftest import root, shared
+import torch
+from conftest import knobs, root, shared
 
 bin_ = Path(sys.executable).parent
 chapters = sorted((root/'nbs').glob('*.ipynb'))
-flags = ['--flags', 'data'] if (shared/'data').is_dir() else []
+flags = ['data'] * (shared/'data').is_dir() + ['cuda'] * torch.cuda.is_available()
 
 
 @pytest.mark.parametrize('chapter', chapters, ids=lambda p: p.stem)
 def test_chapter(chapter):
-    env = {k: v for k, v in os.environ.items() if k not in ('DATA', 'ARCH', 'SIZES', 'EPOCHS', 'BS', 'LR_STEPS', 'WEIGHTS', 'N_TILES')}
-    run = subprocess.run([bin_/'nbdev_test', '--path', chapter, '--n_workers', '1', *flags], cwd=root, env=env,
-                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    env = {k: v for k, v in os.environ.items() if k not in knobs}
+    command = [bin_/'nbdev_test', '--path', chapter, '--n_workers', '1', *(['--flags', ' '.join(flags)] if flags else [])]
+    run = subprocess.run(command, cwd=root, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert run.returncode == 0, run.stdout[-6000:]
