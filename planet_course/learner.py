@@ -452,7 +452,7 @@ _activations = {nn.BCEWithLogitsLoss: torch.sigmoid, nn.CrossEntropyLoss: partia
 class Learner:
     "Data, a model and the loop that fits one to the other."
     def __init__(self,
-        data,                               # a `DataBunch`, or anything with its loaders and facts: see below
+        data,                               # a `DataBunch`, or anything with such loaders and facts
         model:nn.Module,                    # maps `xb` to logits
         loss_func:Callable|None=None,       # `(logits, yb) -> 0-d tensor`; by default the data's
         metrics=(),                         # one metric or several, see `metric_name`
