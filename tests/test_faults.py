@@ -127,7 +127,8 @@ def test_other_architecture_and_other_classes_are_refused(tiles):
 
 
 script = '''
-    import sys
+    import signal, sys
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with SIGINT ignored
     from test_faults import bunch, learner
     from planet_course.learner import Callback
     class Say(Callback):
@@ -144,15 +145,17 @@ script = '''
 
 def test_a_real_ctrl_c(tiles):
     "SIGINT in the middle of an epoch: the steps done are recorded, and the learner trains on."
-    run = subprocess.Popen([sys.executable, '-c', textwrap.dedent(script), tiles], cwd=Path(__file__).parent, text=True,
-                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    for line in run.stdout:
-        if 'READY' in line: break
-    time.sleep(0.05)
-    run.send_signal(signal.SIGINT)
-    rest, _ = run.communicate(timeout=120)
-    word = rest.split('DONE')[-1].split()
-    assert run.returncode == 0 and int(word[0]) >= 49 and word[1] == '2', rest[-500:]
+    command = [sys.executable, '-c', textwrap.dedent(script), tiles]
+    with subprocess.Popen(command, cwd=Path(__file__).parent, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
+        try:
+            for line in run.stdout:
+                if 'READY' in line: break
+            time.sleep(0.05)
+            run.send_signal(signal.SIGINT)
+            rest, _ = run.communicate(timeout=60)
+        finally: run.kill()
+    done, fits = rest.split('DONE')[-1].split()
+    assert run.returncode == 0 and int(done) >= 49 and fits == '2', rest[-500:]
 
 
 def test_same_seed_same_losses_in_two_processes(tiles):
