@@ -575,7 +575,7 @@ class DataBunch:
         ds:str='train',         # 'train', 'valid' or 'test'
     ) -> tuple[Tensor, Tensor]: # xb and yb, as a learner gets them
         "The first batch of a new pass."
-        if ds not in ('train', 'valid', 'test'): raise ValueError(f'ds is {ds!r}; it is train, valid or test.')
+        if ds not in ('train', 'valid', 'test'): raise ValueError(f'ds is {ds!r}; not train, valid, test.')
         dl = self.test_dl() if ds == 'test' else getattr(self, f'{ds}_dl')
         if not len(dl): raise ValueError(f'there are no {ds} tiles; split_by_rand_pct() keeps some aside.')
         return next(iter(dl))

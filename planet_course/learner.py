@@ -391,7 +391,7 @@ class Recorder:
     def _last(self, kind, i=-1):
         records = [r for r in self.records if r.kind == kind]
         if -len(records) <= i < len(records) and records[i].losses: return records[i]
-        raise IndexError(f'no {kind} number {i} with losses ({len(records)} in all): call learn.{kind}() first.')
+        raise IndexError(f'no {kind} number {i} with losses, of {len(records)}: call learn.{kind}() first.')
 
     def plot(self,
         skip_start:int=10,      # points left out at the beginning, where the moving average has not settled
