@@ -616,8 +616,8 @@ class Learner:
         with_opt:bool=True,   # take the optimizer's state too, where the trainable groups are the same
     ) -> 'Learner': # itself
         "Read a stage back, strictly; see `load_state` for the errors."
-        file = Path(self.data.path)/'models'/f'{name}.pth'
-        if not file.exists(): file = self._file(name)  # the folder may have been read-only when it was saved
+        file, beside = self._file(name), Path(self.data.path)/'models'/f'{name}.pth'
+        if not file.exists() and beside.exists(): file = beside  # a folder that can be read, not written to
         state = load_state(file, self.model, self._facts(), self.device)
         opt = state['opt'] if with_opt else None
         sizes = lambda state: [len(g['params']) for g in state['param_groups']]

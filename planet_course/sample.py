@@ -220,7 +220,7 @@ def _bare_ground(t, rng):
 
 # %% ../nbs/01_sample.ipynb #e6211cb8
 def _water(t, rng):
-    "A river, dark or silty, with its banks; without anything else on the tile, a wide one."
+    "A river, blue or silty, with its banks; without anything else on the tile, a wide one."
     silty, alone = rng.random() < .5, not t.tags - {'water', 'clear', 'haze', 'partly_cloudy'}
     colour = _colour(rng, 'a3855c 94764e b09468 8a7656' if silty else '16303e 1e4050 2a5064 1b3440 345c70')
     bank = _colour(rng, 'ac9878 a08c70 6f7a54' if silty else '5a6a46 667348 8f8468')

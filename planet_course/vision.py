@@ -16,6 +16,10 @@ from torchvision import models
 from .learner import Callback, Learner
 
 # %% ../nbs/09_vision.ipynb #845ec66d
+def _cache_file(weights) -> Path:
+    "Where PyTorch keeps the file of these weights."
+    return Path(torch.hub.get_dir())/'checkpoints'/weights.url.rsplit('/', 1)[-1]
+
 def find_weights(
     arch:Callable, # a torchvision model function, for example `models.resnet50`
 ) -> tuple[models.WeightsEnum|None, Path|None]: # torchvision's weights; their file if PyTorch's cache has it
@@ -24,7 +28,7 @@ def find_weights(
     except ValueError: return None, None  # not one of torchvision's functions
     weights = getattr(known, 'IMAGENET1K_V1', None) or next(iter(known), None)
     if weights is None: return None, None
-    file = Path(torch.hub.get_dir())/'checkpoints'/weights.url.rsplit('/', 1)[-1]
+    file = _cache_file(weights)
     return weights, file if file.is_file() else None
 
 # %% ../nbs/09_vision.ipynb #b3a1d38b
@@ -34,7 +38,7 @@ def _download(name, weights) -> dict:
     "The state dict of torchvision's weights, from the cache or the network."
     try: return weights.get_state_dict(progress=True, check_hash=True)
     except Exception as e:
-        file = Path(torch.hub.get_dir())/'checkpoints'/weights.url.rsplit('/', 1)[-1]
+        file = _cache_file(weights)
         raise RuntimeError(f'no ImageNet weights for {name}: not in the cache, and the download '
                            f'failed ({e}). Three ways on: put {file.name} into {file.parent}; pass '
                            'weights=<file>, a state dict as .pth or .safetensors; or pass pretrained=False '

@@ -7,24 +7,24 @@ import pytest
 import torch
 from torch import nn
 
-from planet_course.core import imagenet_stats, seed_everything
+from planet_course.core import imagenet_stats
 from planet_course.data import ImageList
 from planet_course.learner import Callback, Learner
 from planet_course.metrics import fbeta
 from planet_course.vision import create_cnn
 
 
-def source(path, **split):
-    return ImageList.from_csv(path, 'train_v2.csv', folder='train-jpg', suffix='.jpg').split_by_rand_pct(0.2, **split)
+def source(path):
+    return ImageList.from_csv(path, 'train_v2.csv', folder='train-jpg', suffix='.jpg').split_by_rand_pct(0.2)
 
 
 def bunch(path, bs=16, size=32):
     return source(path).label_from_df(label_delim=' ').transform(size=size).databunch(bs=bs, device='cpu').normalize(imagenet_stats)
 
 
-def learner(data, **kw):
+def learner(data):
     net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, data.c))
-    return Learner(data, net, **kw)
+    return Learner(data, net)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_odd_pictures_are_read(own_tiles):
     Image.new('RGB', (1, 1), 'blue').save(folder/'train_2.jpg', 'JPEG')
     data = bunch(own_tiles)
     learner(data).fit(1, 1e-3)
-    assert [tuple(data.train_ds.x[i].shape) for i in range(3)]
+    assert [data.lists.items[i].shape for i in range(3)] == [(3, 256, 256), (3, 256, 256), (3, 1, 1)]
 
 
 def test_missing_tiles_are_named_up_to_ten_with_the_count(own_tiles):
@@ -101,6 +101,22 @@ def test_nan_in_the_middle_puts_the_weights_back(tiles):
     with pytest.raises(FloatingPointError, match='batch 2 of epoch 1'): learn.fit(2, 1e-3, callbacks=[Nan()])
     assert all(torch.isfinite(v).all() for v in learn.model.state_dict().values())
     learn.fit(1, 1e-3)
+
+
+def test_load_finds_the_stage_that_was_saved_last(own_tiles, tmp_path, monkeypatch):
+    "A folder that became read-only: its stages are still found, but not before newer ones that had to go elsewhere."
+    learn = learner(bunch(own_tiles))
+    bias, old = learn.model[-1].bias, learn.model[-1].bias.detach().clone()
+    learn.save('stage-1')
+    monkeypatch.setattr('planet_course.learner.writable_folder', lambda folder: tmp_path)
+    with torch.no_grad(): bias += 1
+    learn.load('stage-1')
+    assert torch.equal(bias, old)
+    with torch.no_grad(): bias += 2
+    learn.save('stage-1')
+    with torch.no_grad(): bias += 3
+    learn.load('stage-1')
+    assert torch.equal(bias, old + 2)
 
 
 def test_interrupted_save_leaves_the_old_file(tiles, monkeypatch):
