@@ -12,8 +12,8 @@ flags = ['data'] * (shared/'data').is_dir() + ['cuda'] * torch.cuda.is_available
 
 
 @pytest.mark.parametrize('chapter', chapters, ids=lambda p: p.stem)
-def test_chapter(chapter):
-    env = {k: v for k, v in os.environ.items() if k not in knobs}
+def test_chapter(chapter, tmp_path):
+    env = {k: v for k, v in os.environ.items() if k not in knobs} | {'PLANET_COURSE_HOME': str(tmp_path)}
     command = [bin_/'nbdev_test', '--path', chapter, '--n_workers', '1', *(['--flags', ' '.join(flags)] if flags else [])]
     run = subprocess.run(command, cwd=root, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert run.returncode == 0, run.stdout[-6000:]

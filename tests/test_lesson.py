@@ -1,9 +1,10 @@
-"""The lesson, with the knobs that a newcomer's CPU gets: it runs in a fresh kernel, and its network learned."""
-import json, shutil, sys
+"""The lesson, with the knobs that a newcomer's CPU gets: it runs in a fresh kernel, and its network learned; and on real tiles."""
+import json, sys, tarfile
 
 import nbformat
 import pytest
 from conftest import knobs, root
+from fake_kaggle import FakeKaggle
 
 sys.path.insert(0, str(root/'tools'))
 from run_notebook import execute, to_html
@@ -31,12 +32,13 @@ print(json.dumps(dict(n_valid=len(data.valid_ds), f2=f2, best_constant=best_cons
 
 
 @pytest.fixture(scope='module')
-def lesson():
+def lesson(tmp_path_factory):
     "The executed notebook, and what its variables say at the end."
     with pytest.MonkeyPatch.context() as patch:
         for knob in knobs: patch.delenv(knob, raising=False)
         patch.setenv('CUDA_VISIBLE_DEVICES', '')
-        shutil.rmtree(root/'nbs'/'data'/'planet_1500'/'models', ignore_errors=True)
+        patch.setenv('DATA', 'synthetic')
+        patch.setenv('PLANET_COURSE_HOME', str(tmp_path_factory.mktemp('home')))
         nb = nbformat.read(root/'nbs'/'10_planet.ipynb', as_version=4)
         nb.cells.append(nbformat.v4.new_code_cell(facts))
         execute(nb, root/'nbs', live=False)
@@ -66,3 +68,20 @@ def test_its_page_shows_tables_and_pictures(lesson, tmp_path):
     to_html(lesson[0], tmp_path/'page.html')
     page = (tmp_path/'page.html').read_text()
     assert page.count('data:image/') >= 6 and '<th>train_loss</th>' in page
+
+
+def test_it_runs_on_the_sample(real_sample, tmp_path, monkeypatch):
+    "`make lesson DATA=sample`: 1,000 real tiles, fetched as from fast.ai, but from a server on this machine; small and short."
+    for knob in knobs: monkeypatch.delenv(knob, raising=False)
+    for name, value in dict(DATA='sample', IN_TEST='1', PLANET_COURSE_HOME=tmp_path, CUDA_VISIBLE_DEVICES='').items():
+        monkeypatch.setenv(name, str(value))
+    with tarfile.open(tmp_path/'planet_sample.tgz', 'w:gz', compresslevel=1) as t: t.add(real_sample, 'planet_sample')
+    nb = nbformat.read(root/'nbs'/'10_planet.ipynb', as_version=4)
+    with FakeKaggle() as server:
+        url = server.plain('planet_sample.tgz', (tmp_path/'planet_sample.tgz').read_bytes())
+        nb.cells.insert(0, nbformat.v4.new_code_cell(f'from planet_course.download import URLs; URLs.PLANET_SAMPLE = {url!r}'))
+        say = 'import json; print(json.dumps(dict(path=str(folder.path), n=len(df), f2=f2)))'
+        nb.cells.append(nbformat.v4.new_code_cell(say))
+        execute(nb, root/'nbs', live=False)
+    told = json.loads(nb.cells[-1].outputs[-1].text)
+    assert told['path'] == str(tmp_path/'data'/'planet_1000') and told['n'] == 1000 and told['f2'] > 0.5

@@ -44,7 +44,10 @@ class LiveClient(NotebookClient):
 
 
 def execute(nb, cwd:Path, live:bool=True) -> None:
-    "Run all cells of `nb` in place; outputs are settled and lightened, empty ones dropped, also when a cell fails."
+    """Run all cells of `nb` in place, but those that need the network or are only to be read.
+
+    Outputs are settled and lightened, empty ones dropped, also when a cell fails.
+    """
     client = (LiveClient if live else NotebookClient)(nb, timeout=None, kernel_name='python3', coalesce_streams=True,
                                                       resources={'metadata': {'path': str(cwd)}})
     if live:
@@ -54,8 +57,11 @@ def execute(nb, cwd:Path, live:bool=True) -> None:
                 first = next(line for line in cell.source.splitlines() if line.strip())
                 print(f'[{code.index(cell_index) + 1}/{len(code)}] {first[:96]}', flush=True)
         client.on_cell_start = announce
+    skipped = [cell for cell in nb.cells if cell.source.startswith(('#| network', '#| eval: false'))]
+    for cell in skipped: cell.metadata.tags = [client.skip_cells_with_tag]
     try: client.execute()
     finally:
+        for cell in skipped: del cell.metadata['tags']
         for cell in nb.cells:
             for out in cell.get('outputs', []):
                 if out.output_type == 'stream': out.text = settle(out.text)
