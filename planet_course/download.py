@@ -320,7 +320,7 @@ def _unpack(
             path, total = PureWindowsPath(m.name), total + m.size # it knows / and \ and C:
             if path.anchor or '..' in path.parts: raise refuse(f'{m.name!r} leads out of its folder')
             if m.kind == 'other': raise refuse(f'{m.name!r} is a link or a device')
-            if total > most: raise refuse(f'it claims to hold more than {most/1e6:,.0f} MB')
+            if total > most or m.size > 64 << 20: raise refuse(f'{m.name!r} makes it hold far too much')
             if m.kind == 'folder': continue
             if (where := place(m.name)) is None: left_out.append(m.name); continue
             try:
@@ -499,6 +499,7 @@ def _kaggle(staging:Path) -> None:
         except FileGoneError as e: print(f'{name}: {e.what} Going on without it.')
         else:
             if zipfile.is_zipfile(table): _unpack(table.rename(f'{table}.zip'), work, _place, _DATA_PAGE)
+            _table(work/name) # raises for what is none, before the tiles are fetched
     request = ApiDownloadDatasetRequest()
     request.owner_slug, request.dataset_slug = _MIRROR
     get = partial(_ask_kaggle, lambda k: k.datasets.dataset_api_client.download_dataset(request))

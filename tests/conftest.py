@@ -1,5 +1,6 @@
 """What all tests share: where things are, and the closing line."""
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -30,5 +31,6 @@ def pytest_unconfigure(config):
     if reporter is None: return
     count = lambda *kinds: sum(len(reporter.stats.get(kind, ())) for kind in kinds)
     if not (shared/'data').is_dir(): print('data cells skipped: no ../shared/data')
-    if count('skipped'): print(f'{count("skipped")} skipped: real tiles or ImageNet weights are not beside the project')
+    reasons = Counter(report.longrepr[2].removeprefix('Skipped: ') for report in reporter.stats.get('skipped', ()))
+    for reason, n in reasons.items(): print(f'{n} skipped: {reason}')
     print(f'{count("passed")} passed, {count("failed", "error")} failed', flush=True)

@@ -7,7 +7,7 @@
         server.fault('archive.zip', dict(cut=1000), {})                      # by file, or by call: 'DownloadDataset'
 
 Like Kaggle it answers a download with 302 to a signed address on another host; like Kaggle's store that one knows Range,
-If-Range and ETag, and sends the md5 in x-goog-hash. What was asked is in `server.log`: name, method, auth, range, bytes sent.
+If-Range and ETag, and sends the md5 in x-goog-hash. What was asked is in `server.log`: name, method, auth, range, sent (bytes).
 
 Faults: the first request meets the first, the second the second; the last one stays. {} is none.
     status=, headers=, html=True   answer with this status and these headers, as JSON or as a page
@@ -77,9 +77,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.ill = ills.pop(0) if len(ills) > 1 else ills[0]
         self.server.closing.wait(self.ill.get('stall', 0))
         page = self.ill.get('html') and b'<html>no</html>'
-        if 'status' in self.ill: self.send(self.ill['status'], page or dict(code=self.ill['status'], message='as you wish'),
-                                           self.ill.get('headers', {}))
-        elif 'body' in self.ill: self.send(200, self.ill['body'])
+        if 'body' in self.ill: self.send(200, self.ill['body'])
+        elif status := self.ill.get('status'):
+            self.send(status, page or dict(code=status, message='as you wish'), self.ill.get('headers', {}))
         return 'status' in self.ill or 'body' in self.ill
 
     def send(self, status, body=b'', headers={}):
@@ -139,7 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         out = bytearray(data[start:][:ill.get('cut')])
         if 'wrong' in ill: out[ill['wrong']] ^= 1
-        self.wfile.write(out)
         self.entry['sent'] = len(out)
+        self.wfile.write(out)
         if ill.get('expires'): self.server.expired = self.server.links
         self.server.closing.wait(ill.get('hang', 0))
