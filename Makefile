@@ -1,4 +1,4 @@
-# make lesson   run the lesson on the tiles that are there, or synthetic ones; or DATA=sample, kaggle, synthetic, <folder or archive>, and ARCH, SIZES, EPOCHS, BS, LR_STEPS, WEIGHTS, ... to choose
+# make lesson   run the lesson; choose with DATA=sample, kaggle, <folder or archive>, ARCH, SIZES, EPOCHS, BS, LR_STEPS, WEIGHTS
 # make test     everything that must hold
 # make lab      open the notebooks in JupyterLab
 PYTHON ?= python3

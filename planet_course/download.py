@@ -77,6 +77,7 @@ _TOKEN_PAGE = 'https://www.kaggle.com/settings/api'
 _DATA_PAGE = f'https://www.kaggle.com/competitions/{_COMPETITION}/data'
 _RULES_PAGE = f'https://www.kaggle.com/competitions/{_COMPETITION}/rules'
 _MIRROR_PAGE = f'https://www.kaggle.com/datasets/{"/".join(_MIRROR)}'
+_AGAIN = 'the same line again' # what most errors end with
 
 # %% ../nbs/02_download.ipynb #d026760d
 @contextmanager
@@ -86,7 +87,7 @@ def _room_in(
 ) -> Iterator[None]:
     "Look for room before; and when the disk is full after all, say so. Raises `DiskFullError`."
     error = partial(DiskFullError, page=_DATA_PAGE, then='make room, or set PLANET_COURSE_HOME to a folder '
-                    'on a larger disk; then the same line again')
+                    f'on a larger disk; then {_AGAIN}')
     if need > 0 and need > (free := shutil.disk_usage(folder).free):
         raise error(f'{need/1e6:,.0f} MB are to go to {folder}, and {free/1e6:,.0f} MB are free.')
     try: yield
@@ -95,7 +96,6 @@ def _room_in(
         raise error(f'The disk of {folder} is full ({e.strerror}).') from e
 
 # %% ../nbs/02_download.ipynb #38ce59f7
-_AGAIN = 'the same line again'
 _TIMEOUT = 10, 60   # seconds to connect, and to wait for the next bytes
 _WAITS = 1, 2, 4, 8 # seconds before each further attempt
 
@@ -499,7 +499,7 @@ def _kaggle(staging:Path) -> None:
         except FileGoneError as e: print(f'{name}: {e.what} Going on without it.')
         else:
             if zipfile.is_zipfile(table): _unpack(table.rename(f'{table}.zip'), work, _place, _DATA_PAGE)
-            _table(work/name) # raises for what is none, before the tiles are fetched
+            _find(work) # raises for a table that is none, before the tiles are fetched
     request = ApiDownloadDatasetRequest()
     request.owner_slug, request.dataset_slug = _MIRROR
     get = partial(_ask_kaggle, lambda k: k.datasets.dataset_api_client.download_dataset(request))

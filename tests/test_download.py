@@ -372,6 +372,14 @@ def test_a_table_breaks(ill, kind, kaggle, little, fails, tmp_path, hurry):
     assert content(planet_data(tmp_path/'new', source='kaggle')) == little
 
 
+def test_a_zipped_table_that_is_another(kaggle, little, tmp_path, capfd):
+    "Kaggle's .zip has something else in it: left out, said, and the data set's own table is used."
+    kaggle.tables['train_v2.csv/train_v2.csv'] = zipped({'other.txt': b'x'})
+    planet_data(tmp_path/'new', source='kaggle')
+    assert 'other.txt' in capfd.readouterr().out
+    assert (tmp_path/'new'/'train_classes.csv').read_bytes() == little['train_v2.csv'] and not (tmp_path/'new'/'train_v2.csv').exists()
+
+
 def test_a_mirror_that_lacks_a_tile(kaggle, little, fails, tmp_path):
     "It does not fit the tables: not kept, so that the next run can have a better one."
     good, lacks = kaggle.mirror, {n: little[n] for n in little if n != 'train-jpg/train_7.jpg'}
