@@ -17,12 +17,13 @@ from uuid import uuid4
 
 import numpy as np
 import torch
+from filelock import FileLock
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 from tqdm import tqdm
 
-from .core import writable_folder
+from .core import free_memory, writable_folder
 
 # %% ../nbs/03_cache.ipynb #05ed8aec
 _magic = b'\xff\xd8', b'\x89PNG', b'RIFF', b'GIF8'     # how JPEG, PNG, WebP and GIF files begin
@@ -56,7 +57,7 @@ def _rgb(picture:Image.Image) -> np.ndarray:
     if picture.mode.startswith('I'):
         grey = (np.asarray(picture)//257).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
-    return np.asarray(picture.convert('RGB'))
+    return np.array(picture.convert('RGB'))
 
 def decode(
     file:str|Path,                     # a JPEG, PNG, WebP or GIF, whatever its name ends in
@@ -67,17 +68,19 @@ def decode(
     Raises `ValueError`, naming the file, if it is missing, empty, cut short or not a picture.
     """
     try:
-        with Image.open(file) as picture: tile = torch.from_numpy(_rgb(picture).transpose(2, 0, 1).copy())
+        with Image.open(file) as picture: tile = torch.from_numpy(_rgb(picture)).permute(2, 0, 1)
     except Exception as e: raise ValueError(f'cannot read {file}: {_why_unreadable(file, e)}.') from e
-    return tile if size is None else _resize(tile, size)
+    return tile.contiguous() if size is None else _resize(tile, size)
 
 # %% ../nbs/03_cache.ipynb #f2d3bbae
+def _no_room(folder:Path, nbytes:int, why:str) -> OSError:
+    return OSError(f'the tile cache takes {nbytes/1e9:.1f} GB, and {folder} {why}. '
+                   'Free some space (clear_cache removes old caches), or choose a smaller size.')
+
 def _check_room(folder:Path, nbytes:int) -> None:
     "Raises `OSError` if the disk has too little room for a file of `nbytes`."
     free = shutil.disk_usage(folder).free
-    if free < nbytes:
-        raise OSError(f'the tile cache takes {nbytes/1e9:.1f} GB, and {folder} has {free/1e9:.1f} GB free. '
-                      'Free some space (clear_cache removes old caches), or choose a smaller size.')
+    if free < nbytes: raise _no_room(folder, nbytes, f'has {free/1e9:.1f} GB free')
 
 # %% ../nbs/03_cache.ipynb #16717007
 _version = 1   # goes up when the same files would give other bytes
@@ -110,6 +113,8 @@ def _write_tiles(files:list[str], size:int|tuple[int,int], target:Path, workers:
                     bar.update()
         if bad: raise ValueError(_unreadable(bad, len(files)))
         os.replace(part, target)
+    except OSError as e:
+        raise _no_room(target.parent, len(files)*tile.numel(), f'took no more: {e.strerror}') from e
     finally: part.unlink(missing_ok=True)
 
 def _unreadable(errors:list, n:int) -> str:
@@ -162,6 +167,12 @@ class TileCache:
         return self.tensor.index_select(0, torch.as_tensor(i, dtype=torch.long))
 
 # %% ../nbs/03_cache.ipynb #97e5c00b
+def _read_ahead(file:Path) -> None:
+    "Ask the system to read the file ahead, in order, unless it takes more than half of all memory."
+    if not hasattr(os, 'posix_fadvise'): return             # not on Windows or a Mac
+    if file.stat().st_size > free_memory(torch.device('cpu')): return
+    with open(file, 'rb') as f: os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+
 def _open_tiles(cache:TileCache, progress:bool) -> Tensor:
     "The memory-mapped file of a cache, made first if neither folder has it."
     key = _key(cache.files, cache.shape[2:], not isinstance(cache.size, int))
@@ -170,8 +181,11 @@ def _open_tiles(cache:TileCache, progress:bool) -> Tensor:
     file = cache.folder/name
     if not whole(file): file = writable_folder(cache.folder)/name
     if not whole(file):
-        _check_room(file.parent, cache.nbytes)
-        _write_tiles(cache.files, cache.size, file, cache.workers, progress)
+        with FileLock(file.with_name('.lock')):     # another process may be at it: wait, then look again
+            for left in file.parent.glob(f'{name}-*.tmp'): left.unlink()    # its builder was killed
+            if not whole(file): _check_room(file.parent, cache.nbytes)
+            if not whole(file): _write_tiles(cache.files, cache.size, file, cache.workers, progress)
+    _read_ahead(file)
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='The given NumPy array is not writable')
         return torch.from_numpy(np.memmap(file, np.uint8, 'r', shape=cache.shape))
@@ -187,6 +201,6 @@ def clear_cache(
     where = writable_folder(Path(folder)/'.tiles')
     found = [f for f in where.iterdir() if _cache_name.fullmatch(f.name)]
     freed = sum(f.stat().st_size for f in found)
-    for f in found: f.unlink()
+    for f in [*found, where/'.lock']: f.unlink(missing_ok=True)
     print(f'{where}: {freed/1e6:,.1f} MB freed, {len(found)} cache file{"s"*(len(found) != 1)} removed')
     return freed

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from .cache import TileCache, decode
-from .core import default_device, show_images
+from .core import default_device, free_memory, keep_freed_memory, show_images
 
 # %% ../nbs/05_data_block.ipynb #e66dd879
 class Image:
@@ -456,6 +456,13 @@ def _as_list(items:ImageList|Sequence, path:Path) -> ImageList:
     return ImageList(tuple(map(os.fspath, [items] if isinstance(items, (str, Path)) else items)), path)
 
 # %% ../nbs/05_data_block.ipynb #fd9a401b
+def _fits(nbytes:int, free:int, device) -> bool:
+    "Whether tiles may take half of a device's free memory; says which it is."
+    fits = nbytes <= free/2
+    place = 'copied to it' if fits else 'read from the cache file, batch by batch'
+    print(f'{nbytes/1e9:.1f} GB of tiles, {free/1e9:.1f} GB free on {device}: {place}')
+    return fits
+
 class _Source:
     "Where batches are picked from: the cache file, or a copy of it on the device."
     def __init__(self, cache:TileCache, device:torch.device, where:str):
@@ -463,10 +470,9 @@ class _Source:
 
     @cached_property
     def tiles(self) -> Tensor:   # uint8, shape (n, 3, h, w); the first use builds the cache
-        tiles = self.cache.tensor
-        move = self.where == 'device'
+        tiles, move = self.cache.tensor, self.where == 'device'
         if self.where == 'auto' and self.device.type == 'cuda':
-            move = tiles.nbytes <= torch.cuda.mem_get_info(self.device)[0]/2
+            move = _fits(tiles.nbytes, free_memory(self.device), self.device)
         return tiles.to(self.device) if move else tiles
 
     def pick(self, rows:Tensor, rows_there:Tensor) -> Tensor:   # row numbers on the CPU, and on the device
@@ -479,12 +485,15 @@ class _Source:
 def _finish(xb:Tensor, tfms, gen:torch.Generator, stats:Tensor|None) -> Tensor:
     """Tiles on the device (bytes, or floats in [0, 1]) to what the network sees: float, channels last.
 
-    `gen` is what `tfms.sample` draws from; `stats`, shape (2, 3, 1, 1): mean, standard deviation.
+    `tfms.apply` turns bytes into a new float tensor, with what `tfms.sample` draws from `gen`; `stats`, shape
+    (2, 3, 1, 1): mean, standard deviation.
     """
-    if xb.dtype == torch.uint8: xb = xb.float().div_(255)
-    if hasattr(tfms, 'sample'): xb = tfms.apply(xb, tfms.sample(len(xb), *xb.shape[-2:], generator=gen))
-    elif tfms is not None: xb = tfms(xb)
-    xb = xb.clone(memory_format=torch.channels_last)     # our own copy, so the rest may happen in place
+    is_new, draws = xb.dtype == torch.uint8, hasattr(tfms, 'sample')
+    if draws: xb = tfms.apply(xb, tfms.sample(len(xb), *xb.shape[-2:], generator=gen))
+    elif is_new: xb = xb.float().div_(255)
+    if not draws and tfms is not None: xb, is_new = tfms(xb), False
+    own = Tensor.contiguous if is_new else Tensor.clone     # what was made from bytes is ours to change
+    xb = own(xb, memory_format=torch.channels_last)
     return xb if stats is None else xb.sub_(stats[0]).div_(stats[1])
 
 # %% ../nbs/05_data_block.ipynb #23af2e36
@@ -614,6 +623,7 @@ def _databunch(lists:LabelLists, bs:int, val_bs:int, cache:str, device, collate_
     if not n: raise ValueError(f'there are no training tiles: all {len(lists.items)} are for validation.')
     if n < bs: print(f'bs is {n}, not {bs}: there are only {n} training tiles')
     device = default_device(verbose=False) if device is None else torch.device(device)
+    if device.type == 'cpu': keep_freed_memory()
     source = _Source(TileCache(lists.items.files, lists.size, lists.items.path/'.tiles'), device, cache)
     return DataBunch(lists, min(bs, n), val_bs, cache, device, collate_fn, source)
 

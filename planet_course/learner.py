@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Callback', 'FitRecord', 'set_trainable', 'set_hypers', 'pick_precision', 'metric_name', 'evaluate', 'model_summary',
-           'save_state', 'load_state', 'Recorder', 'Learner']
+           'save_state', 'load_state', 'Recorder', 'Learner', 'suggest_bs']
 
 # %% ../nbs/08_learner.ipynb #6544e294
 import difflib, math, os, random, time
@@ -21,7 +21,7 @@ from torch import nn, Tensor
 from tqdm import tqdm
 
 from . import __version__
-from .core import LiveTable, writable_folder
+from .core import LiveTable, free_memory, keep_freed_memory, writable_folder
 from .schedule import LRSuggestion, lr_grid, lr_range, one_cycle, smooth, suggest_lr
 
 # %% ../nbs/08_learner.ipynb #0be4fccd
@@ -76,9 +76,8 @@ def set_trainable(
             for p in module.parameters(recurse=False): p.requires_grad_(i >= n or isinstance(module, _norms))
 
 def _adamw(groups):
-    "AdamW as the lesson uses it: decoupled weight decay on everything, fused into one kernel on a GPU."
-    cuda = any(p.is_cuda for g in groups for p in g['params'])
-    return torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True if cuda else None)
+    "AdamW as the lesson uses it: decoupled weight decay on everything, all of a weight's update in one pass."
+    return torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)
 
 def set_hypers(
     opt:torch.optim.Optimizer, # its parameter groups are the layer groups
@@ -310,6 +309,9 @@ def _fit(learn, lrs, moms, wd, callbacks):
                        f'{mins:02d}:{secs:02d}'])
             _notify(learn, 'after_epoch')
             if learn.stop: break
+    except torch.OutOfMemoryError as e:
+        e.add_note('suggest_bs(learn) works out how many tiles fit. Use databunch(bs=...) with that.')
+        raise
     finally: _end(learn, own)
 
 # %% ../nbs/08_learner.ipynb #7621f6ec
@@ -465,6 +467,7 @@ class Learner:
         arch:str='',                        # the architecture's name, kept in saved files
     ):
         self.model, self.device, self._data = model.to(data.device), torch.device(data.device), data
+        if self.device.type == 'cpu': keep_freed_memory()
         self.loss_func = loss_func or data.loss_func
         self.metrics = list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
         self.layer_groups, self.callbacks = list(layer_groups or [model]), list(callbacks)
@@ -636,3 +639,37 @@ class Learner:
               f'Loss function: {type(self.loss_func).__name__}\n'
               f'Layer groups: {len(self.layer_groups)}, precision: {self.precision}\n'
               f'Callbacks: {", ".join(type(c).__name__ for c in self.callbacks) or "none"}')
+
+# %% ../nbs/08_learner.ipynb #8ac0ea23
+def _kept_bytes(learn, xb, yb) -> int:
+    "What a forward pass keeps for the backward pass."
+    blocks = {}
+    def note(t):
+        blocks[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+        loss = learn.loss_func(learn.forward(xb), yb)     # as long as it is here, the blocks are too
+    return sum(blocks.values())
+
+def suggest_bs(
+    learn,                  # a `Learner`: its size, precision and frozen layers count
+    memory:int|None=None,   # bytes to fill; by default see `free_memory`
+) -> int: # a power of two
+    """The largest batch whose training step should fit, from what two and four tiles take.
+
+    Raises `MemoryError` if two tiles do not fit: a batch norm in training needs them.
+    """
+    memory = free_memory(learn.device) if memory is None else memory
+    with _unchanged(learn):
+        learn.model.train()
+        xb, yb = (o.to(learn.device) for o in next(iter(learn.data.train_dl)))
+        rows = torch.arange(4, device=learn.device) % len(xb)
+        two, four = (_kept_bytes(learn, xb[rows[:n]], yb[rows[:n]]) for n in (2, 4))
+    trained = sum(p.nbytes for p in learn.model.parameters() if p.requires_grad)
+    fixed, each = 2*two - four + 3*trained, .75*(four - two)     # gradients, and Adam's two averages
+    text = f'{each/1e6:,.1f} MB a tile and {fixed/1e6:,.1f} MB besides, of {memory/1e6:,.0f} MB'
+    fit = (memory - fixed)/each
+    if fit < 2: raise MemoryError(f'no batch fits: {text}. Choose a smaller size or network.')
+    bs = 2**int(math.log2(fit))
+    print(f'{text}: bs={bs}')
+    return bs

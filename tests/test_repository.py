@@ -10,7 +10,7 @@ module_order = ['core', 'sample', 'download', 'cache', 'augment', 'data', 'metri
 only_core = {'augment', 'metrics', 'schedule'}
 # core, data and learner are a little over the plan of the course for their errors, download more than a little, and sample
 # because it draws every label
-budgets = dict(core=95, sample=360, download=500, cache=120, augment=200, data=395, metrics=80, schedule=90, learner=410, vision=160)
+budgets = dict(core=102, sample=360, download=500, cache=132, augment=200, data=400, metrics=80, schedule=90, learner=440, vision=160)
 modules = sorted(p for p in (root/'planet_course').glob('*.py') if not p.name.startswith('_'))
 chapters = sorted((root/'nbs').glob('*.ipynb'))
 bin_ = Path(sys.executable).parent

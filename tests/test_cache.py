@@ -1,0 +1,136 @@
+"""Tile caches that were killed, raced for, damaged, outdated or moved: never a wrong tile, never an error without a way on."""
+import multiprocessing, os, random, resource, signal, sys, time
+
+import pandas as pd
+import pytest
+import torch
+
+from planet_course import cache as cache_module
+from planet_course.cache import TileCache, decode
+
+size, repeat = 160, 8     # a build that takes some tenths of a second
+
+
+@pytest.fixture
+def files(tiles):
+    "The sixty tiles, several times over."
+    return [str(tiles/'train-jpg'/f'{name}.jpg') for name in pd.read_csv(tiles/'train_v2.csv').image_name]*repeat
+
+
+@pytest.fixture(scope='module')
+def spawn():
+    "Starts processes that have the module loaded already, so that they build at once."
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(['planet_course.cache'])
+    return context
+
+
+def build(files, folder, started=None, max_bytes=None, answer=None):
+    "What the processes run."
+    if started: started.set()
+    if max_bytes:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes))
+    try: TileCache(files, size, folder, workers=2).build(progress=False)
+    except OSError as e: answer.put(str(e))
+
+
+def check(files, folder):
+    "Every row of the cache is the tile it should be."
+    cache = TileCache(files, size, folder)
+    for i, file in enumerate(files[:len(files)//repeat]):
+        for row in (i, len(files) - len(files)//repeat + i): assert (cache[row] == decode(file, size)).all()
+
+
+def test_killed_while_building(files, tmp_path, spawn):
+    began = time.perf_counter()
+    build(files, tmp_path/'quiet')
+    whole, moments, half_done = time.perf_counter() - began, random.Random(0), 0
+    for _ in range(10):
+        started = spawn.Event()
+        process = spawn.Process(target=build, args=(files, tmp_path/'killed', started))
+        process.start()
+        assert started.wait(60)
+        time.sleep(moments.uniform(0.05, 0.9)*whole)
+        process.kill()
+        process.join()
+        half_done += process.exitcode == -signal.SIGKILL and bool(list((tmp_path/'killed').glob('*.tmp')))
+        for file in (tmp_path/'killed').glob('*.u8'): file.unlink()      # it came through: the next one starts anew
+    assert half_done >= 5, f'only {half_done} of 10 were killed half way'
+    check(files, tmp_path/'killed')
+    assert not list((tmp_path/'killed').glob('*.tmp')), 'what the killed ones left is still there'
+
+
+def test_two_processes_at_once(files, tmp_path, spawn):
+    both = [spawn.Process(target=build, args=(files, tmp_path)) for _ in range(2)]
+    for process in both: process.start()
+    for process in both: process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    assert len(list(tmp_path.glob('*.u8'))) == 1 and not list(tmp_path.glob('*.tmp'))
+    check(files, tmp_path)
+
+
+def test_the_second_process_waits_for_the_first(files, tmp_path, monkeypatch):
+    "It finds the file that was made meanwhile, and decodes nothing."
+    from filelock import FileLock
+    waits, decoded = [], []
+    monkeypatch.setattr(cache_module, 'decode', lambda *a: decoded.append(a) or decode(*a))
+    class Late(FileLock):
+        def __enter__(self):     # while we wait for the lock, another process finishes
+            waits.append(1)
+            build(files, tmp_path/'other')
+            decoded.clear()
+            for f in (tmp_path/'other').glob('*.u8'): os.replace(f, tmp_path/f.name)
+            return super().__enter__()
+    original = cache_module.FileLock
+    def lock(path): return (Late if not waits else original)(path)
+    monkeypatch.setattr(cache_module, 'FileLock', lock)
+    check(files, tmp_path)
+    assert waits == [1] and not decoded
+
+
+def test_disk_full(files, tmp_path, spawn):
+    "The system refuses to write half way: the error says so and what to do, and nothing is left behind."
+    answer = spawn.Queue()
+    process = spawn.Process(target=build, args=(files, tmp_path), kwargs=dict(max_bytes=5_000_000, answer=answer))
+    process.start()
+    error = answer.get(timeout=60)
+    process.join()
+    assert 'took no more' in error and str(tmp_path) in error and 'clear_cache' in error
+    assert not list(tmp_path.glob('*.u8*'))
+    check(files, tmp_path)
+
+
+def test_changed_file(files, tiles, tmp_path):
+    own = [str(tmp_path/f'{i}.jpg') for i in range(3)]
+    for target, source in zip(own, files): open(target, 'wb').write(open(source, 'rb').read())
+    TileCache(own, size, tmp_path/'.tiles').build()
+    open(own[1], 'wb').write(open(files[7], 'rb').read())
+    assert (TileCache(own, size, tmp_path/'.tiles')[1] == decode(files[7], size)).all()
+    assert TileCache(own, size + 32, tmp_path/'.tiles')[1].shape == (3, size + 32, size + 32)
+    assert (TileCache(own, (size, size), tmp_path/'.tiles')[0] == decode(files[0], (size, size))).all()
+
+
+def test_older_version_and_damaged_file(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache_module, '_version', cache_module._version - 1)
+    TileCache(files, size, tmp_path).build()
+    old, = tmp_path.glob('*.u8')
+    old.write_bytes(bytes(old.stat().st_size))      # what another version may have had in it
+    monkeypatch.undo()
+    check(files, tmp_path)
+    new, = set(tmp_path.glob('*.u8')) - {old}
+    os.truncate(new, 1000)
+    check(files, tmp_path)
+
+
+def test_moved_data_folder(tiles, tmp_path, monkeypatch):
+    import shutil
+    shutil.copytree(tiles, tmp_path/'here', ignore=shutil.ignore_patterns('.tiles'))
+    names = [p.name for p in sorted((tmp_path/'here'/'train-jpg').iterdir())]
+    def at(place): return TileCache([tmp_path/place/'train-jpg'/name for name in names], 64)
+    at('here').build()
+    (tmp_path/'here').rename(tmp_path/'there')
+    monkeypatch.setattr(cache_module, 'decode', None)       # nothing is decoded again
+    moved = at('there')[:]
+    monkeypatch.undo()
+    assert (moved == torch.stack([decode(tmp_path/'there'/'train-jpg'/name, 64) for name in names])).all()
