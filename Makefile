@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install lesson test lab export clean
+.PHONY: help install lesson test lab export bench-install clean
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
@@ -23,6 +23,11 @@ test: install
 lab: install
 	$(BIN)/jupyter lab nbs/10_planet.ipynb
 
+# For measurements: the package beside fastai, in an environment of its own; bench/RESULTS.md says what to run.
+bench-install:
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --editable . fastai==2.8.12
+
 # For contributors: module and README from the notebooks.
 export: install
 	$(BIN)/nbdev_export
@@ -30,4 +35,4 @@ export: install
 	$(BIN)/python tools/readme.py
 
 clean:
-	rm -rf .venv _run _docs _proc build dist *.egg-info nbs/data
+	rm -rf .venv .venv-bench bench/data _run _docs _proc build dist *.egg-info nbs/data

@@ -87,10 +87,12 @@ def _family(pid:int) -> list[int]:
 def peak_private_mb(f) -> tuple[float, float]:
     "The most MB that this process and its children had to themselves while `f` ran: written, and mapped from files."
     peak, done = [(0, 0)], threading.Event()
+    def look():
+        try: peak.append(tuple(map(sum, zip(*map(_memory_of, _family(os.getpid()))))))
+        except (FileNotFoundError, ProcessLookupError): pass     # a worker ended while we looked
     def watch():
-        while not done.wait(0.2):
-            try: peak.append(tuple(map(sum, zip(*map(_memory_of, _family(os.getpid()))))))
-            except (FileNotFoundError, ProcessLookupError): pass     # a worker ended while we looked
+        look()
+        while not done.wait(0.2): look()
     thread = threading.Thread(target=watch)
     thread.start()
     try: f()

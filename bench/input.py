@@ -1,5 +1,5 @@
 """Tiles a second that reach the network, augmented, as a normalised float batch: ours and fastai's, and the memory it takes."""
-import argparse, json, statistics, subprocess, sys
+import argparse, json, os, statistics, subprocess, sys
 
 from common import add_data_args, our_data, peak_private_mb, report, secs, spread, table, tile_table
 from planet_course.cache import clear_cache
@@ -16,16 +16,15 @@ def measure(side:str, args, size:int) -> dict:
     if side == 'ours':
         data = our_data(df, path, size, args.bs)
         clear_cache(path)
-        loader, n_all = data.train_dl, len(df)
-        build = secs(lambda: data.source.tiles)             # decodes all tiles, validation's too
-        first = secs(lambda: one_pass(loader))
-        cold = loader.n/(build*loader.n/n_all + first)
+        loader, n = data.train_dl, data.train_dl.n
+        build = secs(lambda: data.source.tiles)*n/len(df)   # decodes all tiles, validation's too: training's share of it
     else:
         from peer import fastai_data
         loader = fastai_data(df, path, size, args.bs, args.workers).train
-        cold = loader.n/secs(lambda: one_pass(loader))
-    n = one_pass(loader)
-    warm = [n/secs(lambda: one_pass(loader)) for _ in range(2 if side == 'ours' else 1)]
+        n, build = len(loader)*args.bs, 0
+    cold = n/(build + secs(lambda: one_pass(loader)))
+    warm = [n/secs(lambda: one_pass(loader)) for _ in range(3 if side == 'ours' else 1)]
+    os.sync()       # pages of the cache file that are still to be written would count as ours
     written, mapped = peak_private_mb(lambda: one_pass(loader))
     return dict(cold=cold, warm=statistics.median(warm), written=written, mapped=mapped)
 

@@ -57,7 +57,7 @@ def symmetry(
 ) -> Tensor:    # the moved batch, same shape and type
     "What `dihedral_matrix(k)` says, by moving pixels. Raises `ValueError` where the axes cannot be swapped."
     h, w = xb.shape[-2:]
-    if h != w and bool((k > 3).any()): raise ValueError(f'a tile of {h} x {w} has symmetries 0 to 3; got {k}.')
+    if h != w and bool((k > 3).any()): raise ValueError(f'tiles of {h} x {w} have symmetries 0 to 3, not {k}.')
     out = torch.empty_like(xb)
     for i in k.unique().tolist():
         rows = _send((k == i).nonzero().flatten(), xb.device)
@@ -186,7 +186,7 @@ def _transform(xb:Tensor, params:TfmParams) -> Tensor:
 
 def _transform_batch(xb:Tensor, params:TfmParams) -> Tensor:
     "As `_transform`, channels last; on a CPU chunk by chunk, and symmetries without sampling."
-    (n, _, h, w), chunk = xb.shape, len(xb)
+    (n, _, h, w), chunk = xb.shape, max(1, len(xb))
     if xb.device.type == 'cpu':
         chunk = max(1, torch.get_num_threads()*2**17//(h*w))
         k = _which_symmetry(params.homography, h == w)
@@ -250,7 +250,7 @@ class Transforms:
 
     @torch.no_grad()
     def apply(self, xb:Tensor, params:TfmParams) -> Tensor:
-        "`xb` (n, 3, h, w), uint8 or float in [0, 1], changed as `params` say: float32; from bytes, a new tensor."
+        "`xb` (n, 3, h, w), bytes or floats in [0, 1], changed as `params` say: float32, new if from bytes."
         _check_batch(xb, params)
         out = _transform_batch(xb, params)
         for f in self.xtra_tfms: out = _run_extra(f, out)

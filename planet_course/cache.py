@@ -6,18 +6,13 @@
 __all__ = ['decode', 'TileCache', 'clear_cache']
 
 # %% ../nbs/03_cache.ipynb #d049d4ae
-import hashlib
-import os
-import re
-import shutil
-import warnings
+import errno, hashlib, os, re, shutil, warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
-import numpy as np
-import torch
-from filelock import FileLock
+import numpy as np, torch
+from filelock import FileLock, Timeout
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
@@ -113,8 +108,6 @@ def _write_tiles(files:list[str], size:int|tuple[int,int], target:Path, workers:
                     bar.update()
         if bad: raise ValueError(_unreadable(bad, len(files)))
         os.replace(part, target)
-    except OSError as e:
-        raise _no_room(target.parent, len(files)*tile.numel(), f'took no more: {e.strerror}') from e
     finally: part.unlink(missing_ok=True)
 
 def _unreadable(errors:list, n:int) -> str:
@@ -169,9 +162,23 @@ class TileCache:
 # %% ../nbs/03_cache.ipynb #97e5c00b
 def _read_ahead(file:Path) -> None:
     "Ask the system to read the file ahead, in order, unless it takes more than half of all memory."
-    if not hasattr(os, 'posix_fadvise'): return             # not on Windows or a Mac
-    if file.stat().st_size > free_memory(torch.device('cpu')): return
-    with open(file, 'rb') as f: os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+    if hasattr(os, 'posix_fadvise') and file.stat().st_size <= free_memory(torch.device('cpu')):
+        with open(file, 'rb') as f: os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+
+def _locked(folder:Path):
+    "A context in which no other process builds in `folder`; one line if another has to be waited for."
+    lock = FileLock(folder/'.lock')
+    try: return lock.acquire(timeout=0)
+    except Timeout: print(f'another process makes a tile cache in {folder}: waiting for it')
+    return lock.acquire()
+
+def _build(cache:TileCache, file:Path, progress:bool) -> None:
+    "Write the file; where the disk has no room, now or half way, say what to do."
+    _check_room(file.parent, cache.nbytes)
+    try: _write_tiles(cache.files, cache.size, file, cache.workers, progress)
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): raise
+        raise _no_room(file.parent, cache.nbytes, f'took no more: {e.strerror}') from e
 
 def _open_tiles(cache:TileCache, progress:bool) -> Tensor:
     "The memory-mapped file of a cache, made first if neither folder has it."
@@ -181,13 +188,11 @@ def _open_tiles(cache:TileCache, progress:bool) -> Tensor:
     file = cache.folder/name
     if not whole(file): file = writable_folder(cache.folder)/name
     if not whole(file):
-        with FileLock(file.with_name('.lock')):     # another process may be at it: wait, then look again
+        with _locked(file.parent):
             for left in file.parent.glob(f'{name}-*.tmp'): left.unlink()    # its builder was killed
-            if not whole(file): _check_room(file.parent, cache.nbytes)
-            if not whole(file): _write_tiles(cache.files, cache.size, file, cache.workers, progress)
+            if not whole(file): _build(cache, file, progress)               # it may have come meanwhile
     _read_ahead(file)
-    with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='The given NumPy array is not writable')
+    with warnings.catch_warnings(action='ignore', category=UserWarning):
         return torch.from_numpy(np.memmap(file, np.uint8, 'r', shape=cache.shape))
 
 # %% ../nbs/03_cache.ipynb #d9188d9b

@@ -666,7 +666,7 @@ def suggest_bs(
         rows = torch.arange(4, device=learn.device) % len(xb)
         two, four = (_kept_bytes(learn, xb[rows[:n]], yb[rows[:n]]) for n in (2, 4))
     trained = sum(p.nbytes for p in learn.model.parameters() if p.requires_grad)
-    fixed, each = 2*two - four + 3*trained, .75*(four - two)     # gradients, and Adam's two averages
+    fixed, each = 2*two - four + 3*trained, max(1, .75*(four - two))  # gradients, Adam's two averages
     text = f'{each/1e6:,.1f} MB a tile and {fixed/1e6:,.1f} MB besides, of {memory/1e6:,.0f} MB'
     fit = (memory - fixed)/each
     if fit < 2: raise MemoryError(f'no batch fits: {text}. Choose a smaller size or network.')

@@ -180,3 +180,18 @@ def test_same_seed_same_losses_in_two_processes(tiles):
     runs = [subprocess.run([sys.executable, '-c', code, tiles], cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
             for _ in range(2)]
     assert runs[0].stdout.splitlines()[-1] == runs[1].stdout.splitlines()[-1] != ''
+
+
+def test_compiled_network_trains_and_saves_the_same(own_tiles):
+    "`learn.model.compile()` is PyTorch's own switch: nothing of ours may get in its way, through freezing, saving and loading."
+    def losses(compiled):
+        torch.manual_seed(0)
+        learn = learner(bunch(own_tiles))
+        if compiled: learn.model.compile(backend='eager')     # all of it but the machine code, which needs a compiler
+        learn.fit(2, 1e-3)
+        learn.save('compiled' if compiled else 'plain')
+        return learn.recorder.fits[-1].losses
+    assert losses(True) == pytest.approx(losses(False), abs=1e-5)
+    learn = learner(bunch(own_tiles)).load('compiled')
+    compiled = learn.get_preds()[0]
+    assert torch.allclose(compiled, learn.load('plain').get_preds()[0], atol=1e-5)

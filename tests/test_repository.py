@@ -70,7 +70,7 @@ def test_environment_agrees_with_settings():
 def test_install_gives_the_module(tmp_path):
     "`pip install .` puts the importable module, with its version, where Python finds it."
     source = tmp_path/'source'
-    shutil.copytree(root, source, ignore=shutil.ignore_patterns('.git', '.venv', '_run', 'data', '*.egg-info', '__pycache__'))
+    shutil.copytree(root, source, ignore=shutil.ignore_patterns('.git', '.venv*', '_run', 'data', '*.egg-info', '__pycache__'))
     subprocess.run([sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--no-build-isolation', '--target', tmp_path/'site', source],
                    check=True)
     found = subprocess.run([sys.executable, '-c', 'import planet_course; print(planet_course.__file__, planet_course.__version__)'],
