@@ -57,7 +57,7 @@ def symmetry(
 ) -> Tensor:    # the moved batch, same shape and type
     "What `dihedral_matrix(k)` says, by moving pixels. Raises `ValueError` where the axes cannot be swapped."
     h, w = xb.shape[-2:]
-    if h != w and bool((k > 3).any()): raise ValueError(f'tiles of {h} x {w} have symmetries 0 to 3, not {k}.')
+    if h != w and bool((k > 3).any()): raise ValueError(f'{h} x {w} tiles have symmetries 0 to 3, not {k}.')
     out = torch.empty_like(xb)
     for i in k.unique().tolist():
         rows = _send((k == i).nonzero().flatten(), xb.device)
