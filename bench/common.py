@@ -38,8 +38,10 @@ def label_lists(df:pd.DataFrame, path:Path):
 
 
 def our_data(df:pd.DataFrame, path:Path, size:int, bs:int=64, **databunch_args):
-    "Our loaders, as the lesson makes them."
-    return label_lists(df, path).transform(tfms, size=size).databunch(bs=bs, **databunch_args).normalize(imagenet_stats)
+    "Our loaders, as the lesson makes them, but with the cache in `bench/data`: the tiles may be somebody else's."
+    data = label_lists(df, path).transform(tfms, size=size).databunch(bs=bs, **databunch_args).normalize(imagenet_stats)
+    data.source.cache.folder = here/'data'/'.tiles'
+    return data
 
 
 def machine(*packages:str) -> str:

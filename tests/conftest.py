@@ -1,5 +1,5 @@
 """What all tests share: where things are, and the closing line."""
-import os
+import os, tarfile
 from collections import Counter
 from pathlib import Path
 
@@ -23,6 +23,15 @@ def real_sample():
     "The 1,000 real tiles, where they lie beside the project."
     if not (shared/'data'/'planet_sample').is_dir(): pytest.skip('real tiles: no ../shared/data/planet_sample')
     return shared/'data'/'planet_sample'
+
+
+@pytest.fixture(scope='session')
+def sample_tgz(real_sample, tmp_path_factory):
+    "The real tiles as fast.ai serves them, without the caches that somebody's run may have left among them."
+    file = tmp_path_factory.mktemp('sample')/'planet_sample.tgz'
+    with tarfile.open(file, 'w:gz', compresslevel=1) as t:
+        for name in ('labels.csv', 'train'): t.add(real_sample/name, f'planet_sample/{name}')
+    return file.read_bytes()
 
 
 def pytest_unconfigure(config):

@@ -563,10 +563,9 @@ def test_planet_data_takes_the_sample(sample, little, tmp_path):
     assert planet_data(source='sample') == folder and len(sample.log) == 1
 
 
-def test_the_real_sample(real_sample, server, tmp_path, monkeypatch):
+def test_the_real_sample(real_sample, sample_tgz, server, monkeypatch):
     "Fast.ai's 1,000 tiles, packed as they were, through all of it."
-    with tarfile.open(tmp_path/'planet_sample.tgz', 'w:gz', compresslevel=1) as t: t.add(real_sample, 'planet_sample')
-    monkeypatch.setattr(URLs, 'PLANET_SAMPLE', server.plain('planet_sample.tgz', (tmp_path/'planet_sample.tgz').read_bytes()))
+    monkeypatch.setattr(URLs, 'PLANET_SAMPLE', server.plain('planet_sample.tgz', sample_tgz))
     folder = planet_data(source='sample')
     theirs = {f'train-jpg/{file.name}': file.read_bytes() for file in (real_sample/'train').iterdir()}
     assert content(folder) == theirs | {'train_v2.csv': (real_sample/'labels.csv').read_bytes()} and len(theirs) == 1000

@@ -1,5 +1,5 @@
 """The lesson, with the knobs that a newcomer's CPU gets: it runs in a fresh kernel, and its network learned; and on real tiles."""
-import json, sys, tarfile
+import json, sys
 
 import nbformat
 import pytest
@@ -70,15 +70,14 @@ def test_its_page_shows_tables_and_pictures(lesson, tmp_path):
     assert page.count('data:image/') >= 6 and '<th>train_loss</th>' in page
 
 
-def test_it_runs_on_the_sample(real_sample, tmp_path, monkeypatch):
+def test_it_runs_on_the_sample(sample_tgz, tmp_path, monkeypatch):
     "`make lesson DATA=sample`: 1,000 real tiles, fetched as from fast.ai, but from a server on this machine; small and short."
     for knob in knobs: monkeypatch.delenv(knob, raising=False)
     for name, value in dict(DATA='sample', IN_TEST='1', PLANET_COURSE_HOME=tmp_path, CUDA_VISIBLE_DEVICES='').items():
         monkeypatch.setenv(name, str(value))
-    with tarfile.open(tmp_path/'planet_sample.tgz', 'w:gz', compresslevel=1) as t: t.add(real_sample, 'planet_sample')
     nb = nbformat.read(root/'nbs'/'10_planet.ipynb', as_version=4)
     with FakeKaggle() as server:
-        url = server.plain('planet_sample.tgz', (tmp_path/'planet_sample.tgz').read_bytes())
+        url = server.plain('planet_sample.tgz', sample_tgz)
         nb.cells.insert(0, nbformat.v4.new_code_cell(f'from planet_course.download import URLs; URLs.PLANET_SAMPLE = {url!r}'))
         say = 'import json; print(json.dumps(dict(path=str(folder.path), n=len(df), f2=f2)))'
         nb.cells.append(nbformat.v4.new_code_cell(say))
