@@ -8,6 +8,7 @@ here = Path(__file__).parent
 ini = ConfigParser(delimiters=['='])
 ini.read(here/'settings.ini', encoding='utf-8')
 cfg = ini['DEFAULT']
+onnx = cfg['onnx_requirements'].split()
 
 setup(
     name=cfg['lib_name'],
@@ -23,6 +24,7 @@ setup(
     python_requires=f'>={cfg["min_python"]}',
     packages=find_packages(include=[f'{cfg["lib_name"]}*']),
     install_requires=cfg['requirements'].split(),
-    extras_require={'dev': cfg['dev_requirements'].split()},
+    extras_require={'onnx': onnx, 'dev': cfg['dev_requirements'].split() + onnx},
+    entry_points={'console_scripts': cfg['console_scripts'].splitlines()},
     zip_safe=False,
 )

@@ -8,6 +8,7 @@ __all__ = ['decode', 'TileCache', 'clear_cache']
 # %% ../nbs/03_cache.ipynb #d049d4ae
 import errno, hashlib, os, re, shutil, warnings
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from uuid import uuid4
 
@@ -23,12 +24,17 @@ from .core import free_memory, writable_folder
 # %% ../nbs/03_cache.ipynb #05ed8aec
 _magic = b'\xff\xd8', b'\x89PNG', b'RIFF', b'GIF8'     # how JPEG, PNG, WebP and GIF files begin
 
-def _why_unreadable(file:str|Path, error:Exception) -> str:
+def _why_unreadable(file:str|Path|bytes, error:Exception) -> str:
     "What is wrong with a picture file: what the system said, or what its size and first bytes show."
-    if not os.path.exists(file): return 'there is no such file'
-    if not os.path.isfile(file): return 'this is no file'
-    if getattr(error, 'strerror', None): return error.strerror
-    with open(file, 'rb') as f: head = f.read(4)
+    if isinstance(error, Image.DecompressionBombError):
+        return (f'it has more than {2*Image.MAX_IMAGE_PIXELS:,} pixels, where Pillow suspects a decompression '
+                'bomb. For a picture that you trust, set PIL.Image.MAX_IMAGE_PIXELS = None before')
+    if isinstance(file, bytes): head = file[:4]
+    else:
+        if not os.path.exists(file): return 'there is no such file'
+        if not os.path.isfile(file): return 'this is no file'
+        if getattr(error, 'strerror', None): return error.strerror
+        with open(file, 'rb') as f: head = f.read(4)
     if not head: return 'the file is empty'
     if head.startswith(_magic): return 'the picture is cut short or damaged'
     return 'this is not a JPEG, PNG, WebP or GIF picture'
@@ -55,16 +61,22 @@ def _rgb(picture:Image.Image) -> np.ndarray:
     return np.array(picture.convert('RGB'))
 
 def decode(
-    file:str|Path,                     # a JPEG, PNG, WebP or GIF, whatever its name ends in
+    file:str|Path|bytes|Image.Image,   # a JPEG, PNG, WebP or GIF: its path, its bytes, or opened by Pillow
     size:int|tuple[int,int]|None=None, # pixels; int: scale, crop to a square; (h, w): squish; None: as stored
 ) -> Tensor:                           # uint8, RGB, shape (3, h, w), on the CPU
     """Read one picture: always three channels, always bytes.
 
-    Raises `ValueError`, naming the file, if it is missing, empty, cut short or not a picture.
+    Raises `ValueError`, naming the file, if it is missing, empty, cut short, not a picture, or suspiciously
+    large.
     """
     try:
-        with Image.open(file) as picture: tile = torch.from_numpy(_rgb(picture)).permute(2, 0, 1)
-    except Exception as e: raise ValueError(f'cannot read {file}: {_why_unreadable(file, e)}.') from e
+        if isinstance(file, Image.Image): pixels = _rgb(file)
+        else:
+            with Image.open(BytesIO(file) if isinstance(file, bytes) else file) as picture: pixels = _rgb(picture)
+    except Exception as e:
+        name = f'a picture of {len(file)} bytes' if isinstance(file, bytes) else file
+        raise ValueError(f'cannot read {name}: {_why_unreadable(file, e)}.') from e
+    tile = torch.from_numpy(pixels).permute(2, 0, 1)
     return tile.contiguous() if size is None else _resize(tile, size)
 
 # %% ../nbs/03_cache.ipynb #f2d3bbae

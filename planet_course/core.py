@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['imagenet_stats', 'seed_everything', 'default_device', 'show_images', 'in_notebook', 'LiveTable', 'keep_freed_memory',
-           'free_memory', 'PlanetFolder', 'planet_folder', 'writable_folder']
+           'free_memory', 'PlanetFolder', 'planet_folder', 'writable_folder', 'staged']
 
 # %% ../nbs/00_core.ipynb #b140d51e
 import ctypes, hashlib, html, os, platform, random, sys, tempfile
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Sequence
+from typing import Iterator, NamedTuple, Sequence
 
 import numpy as np
 import torch
@@ -176,3 +177,22 @@ def writable_folder(
         cache.mkdir(parents=True, exist_ok=True)
         print(f'{folder} cannot be written to ({e.strerror}); using {cache} instead.')
         return cache
+
+# %% ../nbs/00_core.ipynb #490a350b
+@contextmanager
+def staged(
+    file:str|Path, # the file to be; its folder exists
+) -> Iterator[Path]: # where to write meanwhile
+    """What the block wrote becomes `file` when the block ends, and is removed when it fails.
+
+    Raises `FileNotFoundError` if there is no such folder, `IsADirectoryError` if `file` is a folder.
+    """
+    file = Path(file)
+    if file.is_dir(): raise IsADirectoryError(f'{file} is a folder. Give the name of a file, in it or elsewhere.')
+    if not file.parent.is_dir():
+        raise FileNotFoundError(f'no folder {file.parent} to write {file.name} to. Make it, or name another.')
+    temp = file.with_name(f'{file.name}.{os.getpid()}.tmp')
+    try:
+        yield temp
+        os.replace(temp, file)
+    finally: temp.unlink(missing_ok=True)

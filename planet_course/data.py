@@ -516,6 +516,11 @@ class Loader:
         "Tiles in one pass."
         return len(self)*self.bs if self.train else len(self.rows)
 
+    @property
+    def files(self) -> list[str]: # in the order of the batches, if the loader is not for training
+        "The picture files."
+        return [self.source.cache.files[i] for i in self.rows.tolist()]
+
     def __iter__(self) -> Iterator:
         self.source.tiles   # the first use builds the cache: here, before anybody's progress bar
         seed = int(torch.empty((), dtype=torch.int64).random_()) if self.train else 0

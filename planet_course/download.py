@@ -104,9 +104,10 @@ def _persist(
     what:str,        # what it gets, for messages
     page:str,        # where a person can look at that
     refusals:dict,   # HTTP status -> error, for answers that no further attempt would change
+    waits:tuple|None=None, # seconds before each further attempt; () for what must not be done twice
 ):
     "Call `action` until it succeeds, five times at most. Raises a kind of `DataError`."
-    for wait in (*_WAITS, None):
+    for wait in (*(_WAITS if waits is None else waits), None):
         kind = OfflineError
         try: return action()
         except requests.HTTPError as e:
@@ -697,7 +698,7 @@ def _already(target:Path, source:str) -> str|None:
 def planet_data(
     path:str|Path|None=None, # the folder that has the tiles or gets them; by default in `Config.data_path()`
     source:str|Path='auto',  # auto, local, mount, archive, kaggle, sample, synthetic; or a folder or archive
-    n:int=1500,              # tiles to draw, where they are synthetic
+    n:int=1500,              # tiles to draw, where they are synthetic; and a tenth as many test tiles
 ) -> Path: # has train-jpg/ and train_v2.csv; where had also the test tiles and sample_submission_v2.csv
     """Get the tiles of the competition, once, and say in one line where they came from.
 
@@ -721,4 +722,4 @@ def planet_data(
         if source != 'auto': raise _no_tiles([*look, *files], _find(*look)[0])
     folder = target if named else _where(None, None, 'synthetic', n)[0]
     why = 'as you asked' if source == 'synthetic' else "no real ones were found; for 1,000: source='sample'"
-    return _say(planet_synthetic(folder, n=n), 'synthetic', why)
+    return _say(planet_synthetic(folder, n=n, n_test=max(1, n//10)), 'synthetic', why)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Callback', 'FitRecord', 'set_trainable', 'set_hypers', 'pick_precision', 'metric_name', 'evaluate', 'model_summary',
-           'save_state', 'load_state', 'Recorder', 'Learner', 'suggest_bs']
+           'save_state', 'load_state', 'Recorder', 'activation_of', 'Learner', 'suggest_bs']
 
 # %% ../nbs/08_learner.ipynb #6544e294
 import difflib, math, os, random, time
@@ -21,7 +21,8 @@ from torch import nn, Tensor
 from tqdm import tqdm
 
 from . import __version__
-from .core import LiveTable, free_memory, keep_freed_memory, writable_folder
+from .core import LiveTable, free_memory, keep_freed_memory, staged, writable_folder
+from .metrics import check_thresh
 from .schedule import LRSuggestion, lr_grid, lr_range, one_cycle, smooth, suggest_lr
 
 # %% ../nbs/08_learner.ipynb #0be4fccd
@@ -180,12 +181,8 @@ def save_state(
     file:Path,  # where to write
     state:dict, # tensors and plain values, nothing that needs pickled classes
 ) -> None:
-    "Write `state` to a temporary file beside `file`, then rename it: `file` is always whole."
-    temp = file.with_name(f'{file.name}.{os.getpid()}.tmp')
-    try:
-        torch.save(state, temp)
-        os.replace(temp, file)
-    finally: temp.unlink(missing_ok=True)
+    "Write `state` beside `file` first, see `staged`: `file` is always whole."
+    with staged(file) as temp: torch.save(state, temp)
 
 def _differing_tensors(theirs:dict, ours:dict) -> list[str]:
     "The tensors that one side lacks, or that differ in shape: the first three, and how many more."
@@ -449,7 +446,12 @@ class Recorder:
         return ax
 
 # %% ../nbs/08_learner.ipynb #f06a66cd
-_activations = {nn.BCEWithLogitsLoss: torch.sigmoid, nn.CrossEntropyLoss: partial(torch.softmax, dim=1)}
+def activation_of(
+    loss_func:Callable, # what a learner minimises
+) -> Callable: # logits to probabilities
+    "Sigmoid where the loss is for several labels a tile, softmax where it is for one; other losses: nothing."
+    known = {nn.BCEWithLogitsLoss: torch.sigmoid, nn.CrossEntropyLoss: partial(torch.softmax, dim=1)}
+    return known.get(type(loss_func), nn.Identity())
 
 class Learner:
     "Data, a model and the loop that fits one to the other."
@@ -461,7 +463,7 @@ class Learner:
         layer_groups:Sequence[nn.Module]|None=None, # from the input to the head; by default the whole model
         callbacks:Sequence[Callback]=(),    # used by every fit
         wd:float=0.01,                      # weight decay, on everything
-        thresh:float=0.2,                   # a label is predicted above this probability, wherever we predict
+        thresh:float|Sequence[float]=0.2,   # a label is predicted above this probability, wherever we predict
         opt_func:Callable=_adamw,           # list of parameter groups -> optimizer
         precision:str='auto',               # see `pick_precision`
         arch:str='',                        # the architecture's name, kept in saved files
@@ -471,7 +473,7 @@ class Learner:
         self.loss_func = loss_func or data.loss_func
         self.metrics = list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
         self.layer_groups, self.callbacks = list(layer_groups or [model]), list(callbacks)
-        self.wd, self.thresh, self.opt_func, self.arch = wd, thresh, opt_func, arch
+        self.wd, self.thresh, self.opt_func, self.arch = wd, check_thresh(thresh), opt_func, arch
         self.precision = pick_precision(precision, self.device)
         self.recorder, self.opt, self.scaler = Recorder(), None, None
         self.epoch, self.step, self.stop, self.xb, self.yb, self.loss = 0, 0, False, None, None, None
@@ -586,7 +588,7 @@ class Learner:
         logits:bool=False, # raw outputs instead of probabilities
     ) -> tuple[Tensor, Tensor]: # probabilities (n, c) and targets, both on the CPU
         "Predict all of `dl`: sigmoid or softmax of the logits, as the loss implies."
-        activation = nn.Identity() if logits else _activations.get(type(self.loss_func), nn.Identity())
+        activation = nn.Identity() if logits else activation_of(self.loss_func)
         no_loss = lambda out, yb: 0.
         _, _, out, targs = evaluate(self._eval_forward(), self._loader(dl), no_loss, (), True, 'predict')
         return activation(out).cpu(), targs.cpu()

@@ -149,7 +149,7 @@ def create_cnn(
     callbacks:Sequence[Callback]=(),
     loss_func:Callable|None=None,
     wd:float=0.01,
-    thresh:float=0.2,
+    thresh:float|Sequence[float]=0.2,
     precision:str='auto',
 ) -> Learner: # three layer groups: early body, late body, head
     "A learner for pictures: the body of `arch`, a new head for the data's classes."

@@ -1,10 +1,13 @@
-"""A small server on 127.0.0.1: the three calls that Kaggle gets from us, the store that it sends us on to, and plain files.
+"""A small server on 127.0.0.1: the six calls that Kaggle gets from us, the store that it sends us on to, and plain files.
 
     with FakeKaggle() as server:
         server.tables['train_v2.csv/train_v2.csv'] = b'image_name,tags...'   # of the competition
         server.mirror = b'PK...'                                             # the data set, one zip
         url = server.plain('mnist_tiny.tgz', b'...')                         # for `untar_data`
         server.fault('archive.zip', dict(cut=1000), {})                      # by file, or by call: 'DownloadDataset'
+
+What is handed in lands in `server.uploads` (token -> bytes) and `server.submissions` (what each call said); `server.scores` has the
+answers about the score, one after another; the last one stays.
 
 Like Kaggle it answers a download with 302 to a signed address on another host; like Kaggle's store that one knows Range,
 If-Range and ETag, and sends the md5 in x-goog-hash. What was asked is in `server.log`: name, method, auth, range, sent (bytes).
@@ -36,6 +39,8 @@ class FakeKaggle(ThreadingHTTPServer):
         self.url = f'http://127.0.0.1:{self.server_port}'
         self.store = f'http://localhost:{self.server_port}/store'  # another host NAME: the client drops the Authorization there
         self.tables, self.mirror, self.files = {}, None, {}
+        self.uploads, self.submissions = {}, []
+        self.scores = [dict(status='PENDING'), dict(status='COMPLETE', publicScore='0.9313', privateScore='0.9296')]
         self.faults, self.log, self.links, self.expired = {}, [], 0, 0
         self.lock, self.closing = threading.Lock(), threading.Event()
 
@@ -99,6 +104,16 @@ class _Handler(BaseHTTPRequestHandler):
         if self.begin(call): return
         basic = base64.b64encode(f'{user}:{key}'.encode()).decode()
         if self.headers.get('Authorization') not in (f'Bearer {token}', f'Basic {basic}'): return self.refuse(401)
+        if call == 'StartSubmissionUpload' and body.get('competitionName') == competition:
+            token_ = f'blob-{len(self.server.uploads)}'
+            self.server.uploads[token_] = body
+            return self.send(200, dict(token=token_, createUrl=f'{self.server.url}/upload/{token_}?X-Goog-Signature=1'))
+        if call == 'CreateSubmission' and isinstance(self.server.uploads.get(body.get('blobFileTokens')), bytes):
+            self.server.submissions.append(body)
+            return self.send(200, dict(message='Successfully submitted', ref=1000 + len(self.server.submissions)))
+        if call == 'GetSubmission' and body.get('ref') == 1000 + len(self.server.submissions):
+            scores = self.server.scores
+            return self.send(200, dict(ref=body['ref'], **(scores.pop(0) if len(scores) > 1 else scores[0])))
         tables = self.server.tables if body.get('competitionName') == competition else {}
         if call == 'ListDataFiles':
             return self.send(200, dict(files=[dict(name=name) for name in tables], nextPageToken=''))
@@ -106,6 +121,14 @@ class _Handler(BaseHTTPRequestHandler):
         slug = f'{body.get("ownerSlug")}/{body.get("datasetSlug")}'
         if call == 'DownloadDataset' and slug == mirror and self.server.mirror: return self.redirect('archive.zip')
         self.refuse(404)
+
+    def do_PUT(self):
+        data = self.rfile.read(int(self.headers['Content-Length']))
+        token_ = urlsplit(self.path).path.rsplit('/', 1)[-1]
+        if self.begin('upload'): return
+        if self.entry['auth'] or self.server.uploads[token_]['contentLength'] != len(data): return self.refuse(400)
+        self.server.uploads[token_] = data
+        self.send(200)
 
     def redirect(self, name):
         "Send the client on to the store, with an address that is signed anew each time."
