@@ -27,8 +27,8 @@ _magic = b'\xff\xd8', b'\x89PNG', b'RIFF', b'GIF8'     # how JPEG, PNG, WebP and
 def _why_unreadable(file:str|Path|bytes, error:Exception) -> str:
     "What is wrong with a picture file: what the system said, or what its size and first bytes show."
     if isinstance(error, Image.DecompressionBombError):
-        return (f'it has more than {2*Image.MAX_IMAGE_PIXELS:,} pixels, where Pillow suspects a decompression '
-                'bomb. For a picture that you trust, set PIL.Image.MAX_IMAGE_PIXELS = None before')
+        return (f'it has more than {2*Image.MAX_IMAGE_PIXELS:,} pixels, and may be a decompression bomb. '
+                'For a picture that you trust, set PIL.Image.MAX_IMAGE_PIXELS = None before')
     if isinstance(file, bytes): head = file[:4]
     else:
         if not os.path.exists(file): return 'there is no such file'
@@ -72,7 +72,8 @@ def decode(
     try:
         if isinstance(file, Image.Image): pixels = _rgb(file)
         else:
-            with Image.open(BytesIO(file) if isinstance(file, bytes) else file) as picture: pixels = _rgb(picture)
+            source = BytesIO(file) if isinstance(file, bytes) else file
+            with Image.open(source) as picture: pixels = _rgb(picture)
     except Exception as e:
         name = f'a picture of {len(file)} bytes' if isinstance(file, bytes) else file
         raise ValueError(f'cannot read {name}: {_why_unreadable(file, e)}.') from e

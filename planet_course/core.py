@@ -188,7 +188,7 @@ def staged(
     Raises `FileNotFoundError` if there is no such folder, `IsADirectoryError` if `file` is a folder.
     """
     file = Path(file)
-    if file.is_dir(): raise IsADirectoryError(f'{file} is a folder. Give the name of a file, in it or elsewhere.')
+    if file.is_dir(): raise IsADirectoryError(f'{file} is a folder. Give the name of a file, in it or not.')
     if not file.parent.is_dir():
         raise FileNotFoundError(f'no folder {file.parent} to write {file.name} to. Make it, or name another.')
     temp = file.with_name(f'{file.name}.{os.getpid()}.tmp')

@@ -80,13 +80,13 @@ def show_top_losses(
     "The tiles with their loss, their labels, and the predicted labels with probabilities."
     def title(row):
         words = iter(row.probabilities.split())
-        probs = {label: f'{label}\u00a0{p}' for label, p in zip(words, words)}     # a space that is never broken at
+        probs = {label: f'{label}\u00a0{p}' for label, p in zip(words, words)}    # no line ends at \u00a0
         said = ' '.join(probs[label] for label in row.predicted.split()) or 'nothing'
         lines = f'{row.image_name}, loss {row.loss:.2f}', f'is: {row.actual}', f'said: {said}'
         return '\n'.join(textwrap.fill(line, 44) for line in lines)
     table = table.head(n)
-    px = [data.valid_ds[i][0].px for i in table.index]
-    return show_images(px, [title(row) for row in table.itertuples()], ncols=3, figsize=(11, 4.5*-(-len(px)//3)))
+    px, titles = [data.valid_ds[i][0].px for i in table.index], [title(row) for row in table.itertuples()]
+    return show_images(px, titles, ncols=3, figsize=(11, 4.5*-(-len(px)//3)))
 
 # %% ../nbs/11_interpret.ipynb #4da0dded
 def label_report(
@@ -122,7 +122,8 @@ def plot_matrices(
         share = counts/counts.sum(1, keepdims=True).clip(1)
         ax.imshow(share, cmap='Blues', vmin=0, vmax=1)
         for (i, j), n in np.ndenumerate(counts):
-            ax.text(j, i, f'{n:,}', ha='center', va='center', fontsize=9, color='white' if share[i, j] > .6 else 'black')
+            color = 'white' if share[i, j] > .6 else 'black'
+            ax.text(j, i, f'{n:,}', ha='center', va='center', fontsize=9, color=color)
         ax.set_title(row.Index, fontsize=9)
         ax.set_xticks([0, 1], ['not said', 'said'], fontsize=7)
         ax.set_yticks([0, 1], ['no', 'yes'], fontsize=7)
@@ -142,7 +143,8 @@ def plot_thresholds(
     _check(logits, targs)
     ax = plt.subplots(figsize=(5, 3.2), layout='tight')[1] if ax is None else ax
     probs, true = logits.sigmoid(), targs.bool()
-    hits, said = (torch.stack([cells[probs > t].sum() for t in _grid]) for cells in (true, torch.ones_like(true)))
+    said = torch.stack([(probs > t).sum() for t in _grid])
+    hits = torch.stack([true[probs > t].sum() for t in _grid])
     ax.plot(_grid, hits/said, label='precision')
     ax.plot(_grid, hits/true.sum(), label='recall')
     if thresh is not None: ax.axvline(thresh, color='grey', ls='--', lw=1)
@@ -155,9 +157,10 @@ def co_occurrence(
     rows:Tensor,            # 0/1, shape (n, c): the tiles that each row of the table is about
     cols:Tensor,            # 0/1, shape (n, c): what is counted among them
     classes:Sequence[str],  # names of the c labels
-) -> pd.DataFrame: # (c, c): the share of the tiles with the row's label that have the column's; nan without tiles
+) -> pd.DataFrame: # (c, c): of the tiles with the row's label, the share that has the column's; nan for none
     "How often labels meet. `targs` against predictions: what a label's tiles were given."
-    if rows.shape != cols.shape: raise ValueError(f'{tuple(rows.shape)} and {tuple(cols.shape)} must be equal.')
+    if rows.shape != cols.shape:
+        raise ValueError(f'shapes {tuple(rows.shape)} and {tuple(cols.shape)} must be equal.')
     rows, cols = rows.double(), cols.double()
     return pd.DataFrame((rows.T @ cols/rows.sum(0)[:, None]).numpy(), list(classes), list(classes))
 
@@ -245,36 +248,44 @@ def expected_fbeta_labels(
 
 # %% ../nbs/11_interpret.ipynb #46387332
 _rules = {'0.2': lambda logits, targs: .2, 'one threshold': best_thresh,
-          'a threshold for each label': partial(best_thresh, by_label=True), 'highest expected F2': lambda logits, targs: None}
+          'a threshold for each label': partial(best_thresh, by_label=True),
+          'highest expected F2': lambda logits, targs: None}     # name -> what tuning on some tiles gives
 
-def _decide(logits:Tensor, thresh) -> Tensor:
+def _decide(logits:Tensor, thresh:float|Tensor|None) -> Tensor:
     return expected_fbeta_labels(logits.sigmoid()) if thresh is None else logits.sigmoid() > thresh
+
+def _nested(logits:Tensor, targs:Tensor, tune, part:Tensor) -> Tensor: # F2 by tile
+    "Each part decided by what was tuned on the others."
+    given = torch.zeros_like(targs, dtype=torch.bool)
+    for k in part.unique():
+        here = part == k
+        given[here] = _decide(logits[here], tune(logits[~here], targs[~here]))
+    return fbeta_by_tile(given, targs)
 
 def compare_rules(
     logits:Tensor,  # raw model outputs, shape (n, c)
     targs:Tensor,   # 0/1 targets, shape (n, c)
     folds:int=5,    # parts; each is decided by what was tuned on the others
     seed:int=42,    # which tile is in which part
-) -> pd.DataFrame: # a row a rule: `same_tiles` (flattering), `nested`, `low` and `high` (95%, of nested), `gain`, its ends
-    """F2 of four ways to decide, measured on tiles that the tuning did not see.
+) -> pd.DataFrame: # a row a rule: same_tiles, nested, low, high, gain, gain_low, gain_high
+    """F2 of four ways to decide: tuned and scored on the `same_tiles`; `nested`: on tiles unseen in tuning.
 
-    `gain` is nested against 0.2 on the same tiles, with its interval: one that contains 0 is noise. Raises
-    `ValueError` for NaN, or fewer tiles than folds.
+    `low` and `high` are the 95% interval of nested. `gain` is nested over a fixed 0.2, with its interval: one
+    that contains 0 is noise. Raises `ValueError` for NaN, or fewer tiles than folds.
     """
     _check(logits, targs)
-    if not 2 <= folds <= len(logits): raise ValueError(f'{folds} folds of {len(logits)} tiles: take 2 or more.')
+    if not 2 <= folds <= len(logits):
+        raise ValueError(f'{folds} folds of {len(logits)} tiles: take 2 or more, with a tile for each.')
     part = torch.from_numpy(np.random.RandomState(seed).permutation(len(logits)) % folds)
     rows, plain = {}, fbeta_by_tile(_decide(logits, .2), targs)
     for name, tune in _rules.items():
-        given = torch.zeros_like(targs, dtype=torch.bool)
-        for k in range(folds):
-            seen = part != k
-            given[~seen] = _decide(logits[~seen], tune(logits[seen], targs[seen]))
-        scores, flattering = fbeta_by_tile(given, targs), fbeta_by_tile(_decide(logits, tune(logits, targs)), targs)
-        rows[name] = [flattering.mean().item(), scores.mean().item(), *bootstrap_ci(scores),
-                      (scores - plain).mean().item(), *bootstrap_ci(scores - plain)]
-    columns = ['same_tiles', 'nested', 'low', 'high', 'gain', 'gain_low', 'gain_high']
-    return pd.DataFrame.from_dict(rows, 'index', columns=columns)
+        same = fbeta_by_tile(_decide(logits, tune(logits, targs)), targs)
+        nested = _nested(logits, targs, tune, part)
+        rows[name] = dict(same_tiles=same.mean().item(), nested=nested.mean().item())
+        rows[name] |= zip(('low', 'high'), bootstrap_ci(nested))
+        rows[name] |= dict(gain=(nested - plain).mean().item())
+        rows[name] |= zip(('gain_low', 'gain_high'), bootstrap_ci(nested - plain))
+    return pd.DataFrame.from_dict(rows, 'index')
 
 # %% ../nbs/11_interpret.ipynb #08f38d87
 _columns = 'image_name', 'predicted', 'actual', 'when'
@@ -306,7 +317,7 @@ def read_corrections(
     file:str|Path,          # a csv that `add_correction` writes
     classes:Sequence[str],  # the labels that there are
 ) -> pd.DataFrame: # image_name, predicted, actual, when; of several records of a tile the last
-    "The good records. A bad one is named in a printed line and skipped. Raises `ValueError` for another kind of file."
+    "The good records; each bad one is named in a printed line. Raises `ValueError` for another kind of file."
     lines = Path(file).read_text(encoding='utf-8', errors='replace').splitlines()
     head, *rows = [next(csv.reader([line]), []) for line in lines] or [[]]
     if tuple(head) != _columns: raise ValueError(f'{file} begins with {head}, not with {",".join(_columns)}.')
@@ -320,15 +331,15 @@ def read_corrections(
 def with_corrections(
     lists:LabelLists,         # the tiles, as the network was trained on them
     fixes:pd.DataFrame,       # what `read_corrections` gives
-    reviewed:Sequence[str]=(),# names of all tiles that were looked at; those in `fixes` count without being named
+    reviewed:Sequence[str]=(),# names of all tiles that were looked at; those in `fixes` count anyway
     mix:float=1.,             # old training tiles to add, for each corrected one
     seed:int=42,              # which of them
 ) -> LabelLists: # to train on: corrected tiles and old ones; to validate: what nobody looked at
-    "New lists for a round of feedback. Records of tiles that are not here are named in a printed line and skipped."
+    "New lists for a round of feedback. Tiles that are not here are named in a printed line and skipped."
     row_of = {Path(f).stem: i for i, f in enumerate(lists.items.files)}
     here = fixes[fixes.image_name.isin(row_of.keys())]
     gone = sorted({*fixes.image_name, *reviewed} - row_of.keys())
-    if gone: print(f'{len(gone)} corrected or reviewed tiles are not among these: {", ".join(gone[:10])}; skipped')
+    if gone: print(f'{len(gone)} corrected or reviewed tiles are not here: {", ".join(gone[:10])}; skipped')
     rows, labels = [row_of[name] for name in here.image_name], list(lists.labels)
     for row, actual in zip(rows, here.actual): labels[row] = tuple(actual.split())
     old = np.random.RandomState(seed).permutation(np.setdiff1d(lists.train_idx, rows))[:round(mix*len(rows))]

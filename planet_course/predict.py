@@ -30,8 +30,8 @@ from tqdm import tqdm
 from . import __version__
 from .augment import Transforms, symmetry
 from .cache import decode
-from .core import default_device, staged, writable_folder
-from .data import Image, ImageList, Loader, _finish, _some, _stats_on
+from .core import default_device, keep_freed_memory, staged, writable_folder
+from .data import Image, ImageList, Loader, _column, _finish, _some, _stats_on
 from .learner import Learner, _differing_tensors, activation_of, evaluate
 from .metrics import check_thresh
 from .vision import create_body, create_head
@@ -47,7 +47,7 @@ def _tile(picture, size:int|tuple[int,int]) -> Tensor: # uint8, shape (3, h, w)
                              '(h, w), (h, w, 3) or (h, w, 4), or a tensor of bytes (3, h, w).')
         picture = PILImage.fromarray(picture)
     if not isinstance(picture, (str, Path, bytes, PILImage.Image)):
-        raise ValueError(f'a {type(picture).__name__} is no picture: give a path, bytes, an array, or a PIL image.')
+        raise ValueError(f'a {type(picture).__name__} is no picture: give a path, bytes, array or PIL image.')
     return decode(picture, size)
 
 # %% ../nbs/12_predict.ipynb #d5fe74fc
@@ -62,19 +62,23 @@ class Prediction(NamedTuple):
         return ' '.join(self.labels)
 
 def _prediction(probs:Tensor, classes:Sequence[str], thresh:float|Tensor|None) -> Prediction:
-    "`probs`, shape (c,), on the CPU; `thresh` None: one label, the most probable."
+    "`probs`, shape (c,), on the CPU; `thresh` None: the most probable label. Raises `ValueError` for NaN."
+    if probs.isnan().any(): raise ValueError('the network gives NaN: its weights are broken.')
     order = probs.argsort(descending=True)
     order = order[:1] if thresh is None else order[(probs > thresh)[order]]
     return Prediction({classes[i]: probs[i].item() for i in order.tolist()}, probs)
 
 def _thresh_for(learn:Learner, thresh=None) -> float|Tensor|None:
     "The threshold to use: the one given, else the learner's; None where a tile has one label."
-    if activation_of(learn.loss_func) is not torch.sigmoid: return None
-    return check_thresh(learn.thresh if thresh is None else thresh, learn.data.c)
+    activation = activation_of(learn.loss_func)
+    if isinstance(activation, nn.Identity):
+        raise ValueError(f'no known way from logits to probabilities for {learn.loss_func}.')
+    thresh = check_thresh(learn.thresh if thresh is None else thresh, learn.data.c)
+    return thresh if activation is torch.sigmoid else None
 
 def predict(
     learn:Learner,  # trained
-    tile,           # a path, bytes, a PIL image, an array (h, w[, 3]) or tensor (3, h, w) of bytes, an `Image`
+    tile,           # path, bytes, PIL image, `Image`, or bytes as array (h, w[, 3 or 4]) or tensor (3, h, w)
     thresh:float|Sequence[float]|None=None, # a label is given above this; None: the learner's; or c numbers
 ) -> Prediction:
     "The labels of one picture. Raises `ValueError` for what is no picture, and for a threshold that is none."
@@ -114,14 +118,15 @@ def _check_names(names:Sequence[str], wanted:Sequence[str], sample:Path) -> None
     "Raises `ValueError` unless the predicted tiles are those of the sample submission, each once."
     twice = [name for name, k in Counter(names).items() if k > 1]
     missing, unknown = (sorted({*a} - {*b}) for a, b in ((wanted, names), (names, wanted)))
-    told = [f'{len(some):,} tiles are {what}: {_some(some)}' for some, what in
-            ((missing, 'missing'), (twice, 'there twice'), (unknown, 'unknown')) if some]
-    if told: raise ValueError(f'{"; ".join(told)}. {sample.name} has {len(wanted):,} names, each is wanted once. '
-                              'Give one loader for each test folder: test-jpg and test-jpg-additional.')
+    problems = {'missing': missing, 'there twice': twice, 'unknown': unknown}
+    told = [f'{len(some):,} tiles are {what}: {_some(some)}' for what, some in problems.items() if some]
+    if not told: return
+    raise ValueError(f'{"; ".join(told)}. {sample.name} has {len(wanted):,} names, and each is wanted once. '
+                     'Give one loader for each test folder: test-jpg and test-jpg-additional.')
 
 def submission(
     learn:Learner,                         # trained
-    test_dls:Loader|Sequence[Loader]|None=None, # `data.test_dl(...)` of each folder; None: the data's test tiles
+    test_dls:Loader|Sequence[Loader]|None=None, # `data.test_dl(...)` of each folder; None: the data's own
     thresh:float|Sequence[float]|None=None, # a label is given above this; None: the learner's; or c numbers
     path:str|Path|None=None,               # the csv to write; None: submission.csv in the data's folder
     get_probs:Callable=Learner.get_preds,  # `(learn, dl) -> (probabilities, _)`; the other choice is `tta`
@@ -135,109 +140,132 @@ def submission(
     data, thresh = learn.data, _thresh_for(learn, thresh)
     sample = Path(sample or data.path/'sample_submission_v2.csv')
     if not sample.is_file():
-        raise FileNotFoundError(f'no {sample}: it says which tiles are wanted. planet_data(source=\'kaggle\') brings it.')
-    dls = [data.test_dl()] if test_dls is None else [test_dls] if isinstance(test_dls, Loader) else list(test_dls)
-    wanted, names = pd.read_csv(sample).image_name.tolist(), [Path(f).stem for dl in dls for f in dl.files]
+        raise FileNotFoundError(f'no {sample}: it says which tiles are wanted. planet_data(source="kaggle") '
+                                'brings it.')
+    dls = data.test_dl() if test_dls is None else test_dls
+    dls = [dls] if isinstance(dls, Loader) else list(dls)
+    wanted = _column(pd.read_csv(sample), 'image_name').tolist()
+    names = [Path(f).stem for dl in dls for f in dl.files]
     _check_names(names, wanted, sample)
     probs = torch.cat([get_probs(learn, dl)[0] for dl in dls])
     broken = [names[i] for i in probs.isnan().any(1).nonzero().flatten().tolist()]
-    if broken: raise ValueError(f'{len(broken):,} tiles have NaN for probabilities: {_some(broken)}. Nothing is written.')
+    if broken: raise ValueError(f'{len(broken):,} tiles got NaN for probabilities: {_some(broken)}.')
     tags = {name: _prediction(p, data.classes, thresh).tags for name, p in zip(names, probs)}
     path = Path(path) if path else writable_folder(data.path)/'submission.csv'
-    with staged(path) as temp: pd.DataFrame(dict(image_name=wanted, tags=[tags[n] for n in wanted])).to_csv(temp, index=False)
+    table = pd.DataFrame(dict(image_name=wanted, tags=[tags[name] for name in wanted]))
+    with staged(path) as temp: table.to_csv(temp, index=False)
     none = sum(not t for t in tags.values())
     print(f'{path.name}: {len(wanted):,} tiles{f", {none:,} of them without a label" if none else ""}')
     return path
 
-# %% ../nbs/12_predict.ipynb #5b86e4ae
+# %% ../nbs/12_predict.ipynb #267ffa09
+_page = 'https://www.kaggle.com/competitions/planet-understanding-the-amazon-from-space'
+
 class Score(NamedTuple):
     "What Kaggle says about a submission."
-    status: str             # 'complete', 'pending' or 'error'
+    status: str             # 'complete' or 'pending'
     public: float|None      # F2 on the public part of the test tiles
     private: float|None     # F2 on the rest
     ref: int                # Kaggle's number of the submission
 
-def _upload(url:str, file:Path):
-    import requests
-    with open(file, 'rb') as f: requests.put(url, data=f, timeout=(10, 300)).raise_for_status()
+def _call(
+    name:str,           # of the client's method
+    what:str,           # what is wanted, for messages
+    again:str,          # the line to type when it can go on
+    waits:tuple|None=None, # as for `download._persist`
+    fields:dict={},     # of the request
+):
+    "One of the client's calls about submissions. Raises a kind of `DataError`."
+    from kagglesdk.competitions.types import competition_api_service as api
+    from planet_course import download as d
+    late = d.RulesNotAcceptedError('Kaggle knows you, and takes no submission from you yet (403).', _page,
+                                   f"press 'Late Submission' there, signed in, accept the rules, and {again}")
+    full = d.DataError("Kaggle refuses the submission (400): the day's attempts may be used up.",
+                       f'{_page}/submissions', again)
+    refusals = {**d._kaggle_refusals(_page, _page), 400: full, 403: late}
+    request = getattr(api, f'Api{name.title().replace("_", "")}Request')()
+    for field, value in fields.items(): setattr(request, field, value)
+    ask = partial(d._ask_kaggle, lambda k: getattr(k.competitions.competition_api_client, name)(request))
+    return d._persist(ask, what, f'{_page}/submissions', refusals, waits)
 
-def _wait_for_score(call:Callable, ref:int, wait:float) -> Score:
+# %% ../nbs/12_predict.ipynb #f925921e
+def _upload(file:Path, again:str) -> str: # Kaggle's token for the uploaded file
+    "Bring a file to where Kaggle wants it. Raises a kind of `DataError`."
+    import requests
+    from planet_course.download import _COMPETITION, _persist
+    told = file.stat()
+    fields = dict(competition_name=_COMPETITION, file_name=file.name, content_length=told.st_size,
+                  last_modified_epoch_seconds=int(told.st_mtime))
+    place = _call('start_submission_upload', 'an address to upload to', again, fields=fields)
+    def put():
+        with open(file, 'rb') as f: answer = requests.put(place.create_url, data=f, timeout=(10, 300))
+        answer.raise_for_status()
+    _persist(put, 'a receipt for the upload', f'{_page}/submissions', {})
+    return place.token
+
+def _wait_for_score(ref:int, wait:float, again:str) -> Score:
     "Ask about a submission until it is scored, or `wait` seconds are over."
     from planet_course.download import DataError
     end, pause = time.monotonic() + wait, 1
     while True:
-        told = call('get_submission', 'the score', ref=ref)
-        status, scores = told.status.name.lower(), [told.public_score, told.private_score]
-        if status == 'error': raise DataError(f'Kaggle could not score the submission: {told.error_description}',
-                                              _submissions_page, 'mend the file, and hand it in again')
+        told = _call('get_submission', 'the score', again, fields=dict(ref=ref))
+        status = told.status.name.lower()
+        if status == 'error': raise DataError(f'Kaggle cannot score the file: {told.error_description}',
+                                              f'{_page}/submissions', f'mend the file, and {again}')
         if status == 'complete' or time.monotonic() + pause > end: break
         time.sleep(pause)
         pause = min(30, 2*pause)
-    score = Score(status, *(float(s) if s else None for s in scores), ref)
-    print(f'submission {ref}: ' + (f'public {score.public}, private {score.private}' if status == 'complete' else
-                                   f'not scored yet; look at {_submissions_page}'))
-    return score
+    scores = [float(s) if s else None for s in (told.public_score, told.private_score)]
+    print(f'submission {ref}: public {scores[0]}, private {scores[1]}' if status == 'complete' else
+          f'submission {ref}: not scored yet; look at {_page}/submissions')
+    return Score(status, *scores, ref)
 
-_submissions_page = 'https://www.kaggle.com/competitions/planet-understanding-the-amazon-from-space/submissions'
-
+# %% ../nbs/12_predict.ipynb #3e1b3e33
 def submit_to_kaggle(
     file:str|Path,      # what `submission` wrote
     message:str,        # a note to yourself, shown beside the score
     wait:float=300,     # seconds to wait for the score
 ) -> Score: # its status is 'pending' if the score has not come by then
-    """Hand in a submission through Kaggle's client. Needs a token, and the rules accepted by 'Late Submission'.
+    """Hand in a submission through Kaggle's client; it needs a token, and the rules accepted.
 
     Raises a kind of `DataError`, whose text says which page to open; `ValueError` for a file that is no
     submission.
     """
-    from kagglesdk.competitions.types import competition_api_service as api
-    from planet_course.download import DataError, RulesNotAcceptedError, _COMPETITION, _ask_kaggle, _kaggle_refusals, _persist
-    file, page = Path(file), _submissions_page.removesuffix('/submissions')
+    from planet_course.download import _COMPETITION
+    file, again = Path(file), f'submit_to_kaggle({str(file)!r}, ...) again'
     if not file.is_file(): raise FileNotFoundError(f'no {file}: submission(learn, ...) writes one.')
     with open(file, encoding='utf-8', errors='replace') as f: head = f.readline().strip()
-    if head != 'image_name,tags': raise ValueError(f'{file} begins with {head[:40]!r}, not with image_name,tags.')
-    again = f'submit_to_kaggle({str(file)!r}, ...) again'
-    refusals = {**_kaggle_refusals(page, page), 403: RulesNotAcceptedError(
-        'Kaggle knows you, and does not take a submission from you yet (403).', page,
-        f"press 'Late Submission' there, signed in, accept the rules, and {again}"), 400: DataError(
-        "Kaggle refuses the submission (400): the day's attempts may be used up.", _submissions_page, again)}
-    def call(name, what, waits=None, **fields):
-        kind = ''.join(word.title() for word in name.split('_'))
-        request = getattr(api, f'Api{kind}Request')()
-        for field, value in fields.items(): setattr(request, field, value)
-        ask = partial(_ask_kaggle, lambda k: getattr(k.competitions.competition_api_client, name)(request))
-        return _persist(ask, what, _submissions_page, refusals, waits)
-    told = file.stat()
-    place = call('start_submission_upload', 'an address to upload to', competition_name=_COMPETITION, file_name=file.name,
-                 content_length=told.st_size, last_modified_epoch_seconds=int(told.st_mtime))
-    _persist(partial(_upload, place.create_url, file), 'a receipt for the upload', _submissions_page, {})
-    made = call('create_submission', 'a receipt for the submission', (), competition_name=_COMPETITION,
-                blob_file_tokens=place.token, submission_description=message)
-    return _wait_for_score(call, made.ref, wait)
+    if head != 'image_name,tags': raise ValueError(f'{file} begins with {head[:40]!r}, not image_name,tags.')
+    token = _upload(file, again)
+    fields = dict(competition_name=_COMPETITION, blob_file_tokens=token, submission_description=message)
+    made = _call('create_submission', 'a receipt for the submission', again, (), fields)
+    return _wait_for_score(made.ref, wait, again)
 
-# %% ../nbs/12_predict.ipynb #a7e11e65
+# %% ../nbs/12_predict.ipynb #c31b7257
 _format = 1     # goes up when older readers would misunderstand a file
 _kinds = dict(sigmoid=torch.sigmoid, softmax=partial(torch.softmax, dim=1))
 
 def _why_not(facts:dict) -> str:
-    "What is wrong with the header of an exported model; empty if nothing is. Raises `KeyError` for what it lacks."
-    if facts['format'] != _format: return (f'it has format {facts["format"]!r}, made by planet_course '
-                                           f'{facts.get("version")}; this is {__version__}, which reads format {_format}')
+    "What is wrong with a header; empty if nothing is. Raises `KeyError` for what it lacks."
+    if facts['format'] != _format:
+        return (f'it has format {facts["format"]!r}, made by planet_course {facts.get("version")}; '
+                f'this is {__version__}, which reads format {_format}')
     classes, size, stats = facts['classes'], facts['size'], facts['stats']
     sides = [size, size] if isinstance(size, int) else size
-    if not (len(sides) == 2 and all(isinstance(s, int) and 1 <= s <= 16_384 for s in sides)): return f'size is {size!r}'
-    if not classes or len({*map(str, classes)}) != len(classes): return 'the classes are not distinct'
-    if facts['activation'] not in _kinds: return f'activation is {facts["activation"]!r}'
-    if stats is not None and not (np.shape(stats) == (2, 3) and min(stats[1]) > 0): return f'stats is {stats!r}'
-    if facts['arch'] not in models.list_models(models): return f'{facts["arch"]!r} is no architecture of torchvision'
-    check_thresh(facts['thresh'], len(classes))
-    return ''
+    wrong = {'size': len(sides) != 2 or not all(isinstance(s, int) and 1 <= s <= 16_384 for s in sides),
+             'classes': not classes or len({*map(str, classes)}) != len(classes),
+             'stats': stats is not None and not (np.shape(stats) == (2, 3) and min(stats[1]) > 0),
+             'activation': facts['activation'] not in _kinds,
+             'arch': facts['arch'] not in models.list_models(models)}     # torchvision's
+    if facts['activation'] == 'sigmoid': check_thresh(facts['thresh'], len(classes))
+    return ', '.join(f'{name} is {facts[name]!r}' for name, is_wrong in wrong.items() if is_wrong)
 
 def _read_export(file:Path) -> tuple[dict, dict]: # the facts, the state dict
     "Read and check a model file. Raises `FileNotFoundError`, `ValueError`."
-    if not file.is_file(): raise FileNotFoundError(f'no model file at {file}. export_model(learn, file) writes one.')
+    if not file.is_file():
+        raise FileNotFoundError(f'no model file at {file}. export_model(learn, file) writes one.')
     with open(file, 'rb') as f: head = f.read(9)
-    if head.startswith((b'PK', b'\x80')) and head[8:] != b'{':     # a header of 128 bytes begins with \x80 too
+    if head.startswith((b'PK', b'\x80')) and head[8:] != b'{':    # 128 bytes of header begin with \x80 too
         raise ValueError(f'{file} is a pickle, which may run anything when opened, and was not opened. '
                          'export_model(learn, file) writes a safe one.')
     try:
@@ -251,13 +279,14 @@ def _read_export(file:Path) -> tuple[dict, dict]: # the facts, the state dict
                              'export_model(learn, file) writes it anew.')
     return facts, {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
 
-# %% ../nbs/12_predict.ipynb #b86a1166
+# %% ../nbs/12_predict.ipynb #18c2671a
 def _rebuild(facts:dict, state:dict) -> nn.Module:
     "The network that `create_cnn` made. Raises `ValueError` naming the tensors that do not fit."
     at = lambda name: int(name.split('.')[1])
     head = [state[k] for k in sorted((k for k in state if re.fullmatch(r'1\.\d+\.weight', k)), key=at)]
     widths = [w.shape for w in head if w.ndim == 2]
-    if not widths or len(facts['classes']) != widths[-1][0]: raise ValueError('the head does not fit the classes')
+    if not widths or len(facts['classes']) != widths[-1][0]:
+        raise ValueError('the head does not fit the classes')
     with torch.device('meta'):
         body, _ = create_body(models.get_model(facts['arch'], weights=None), facts['cut'], facts['cut'] and 1)
         made = nn.Sequential(body, create_head(widths[0][1]//2, widths[-1][0], [w[0] for w in widths[:-1]],
@@ -267,7 +296,7 @@ def _rebuild(facts:dict, state:dict) -> nn.Module:
     made.load_state_dict(state, assign=True)
     return made.eval()
 
-# %% ../nbs/12_predict.ipynb #2a0b2398
+# %% ../nbs/12_predict.ipynb #9e3ab42d
 class Predictor:
     "A network from one file, ready to label pictures."
     def __init__(self,
@@ -275,17 +304,18 @@ class Predictor:
         device:str|torch.device|None=None,    # None: a GPU if there is one
         thresh:float|Sequence[float]|None=None, # None: the one in the file
     ):
-        facts, state = _read_export(Path(file))
-        try: self.model = _rebuild(facts, state)
-        except Exception as e: raise ValueError(f'{file}: weights and header do not fit: {e}.') from e
         self.device = default_device(verbose=False) if device is None else torch.device(device)
-        self.model.to(self.device, memory_format=torch.channels_last)
+        if self.device.type == 'cpu': keep_freed_memory()
+        facts, state = _read_export(Path(file))
+        try: model = _rebuild(facts, state)
+        except Exception as e: raise ValueError(f'{file}: weights and header do not fit: {e}.') from e
+        self.model = model.to(self.device, memory_format=torch.channels_last)
         self.facts, self.classes, size = facts, facts['classes'], facts['size']
         self.size = size if isinstance(size, int) else tuple(size)
         self.stats = None if facts['stats'] is None else _stats_on(facts['stats'], self.device)
         self.activation = _kinds[facts['activation']]
-        thresh = check_thresh(facts['thresh'] if thresh is None else thresh, len(self.classes))
-        self.thresh = thresh if self.activation is torch.sigmoid else None
+        thresh = facts['thresh'] if thresh is None else thresh      # None where a tile has one label
+        self.thresh = None if thresh is None else check_thresh(thresh, len(self.classes))
 
     @torch.no_grad()
     def forward(self,
@@ -306,7 +336,8 @@ class Predictor:
             except ValueError as e: return e
         with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
             def begin(): # a batch's pictures, with their tiles to be
-                if batch := list(islice(pictures, bs)): queue.append((batch, [pool.submit(try_tile, p) for p in batch]))
+                batch = list(islice(pictures, bs))
+                if batch: queue.append((batch, [pool.submit(try_tile, p) for p in batch]))
             begin()
             while queue:
                 batch, tiles = queue.popleft()
@@ -323,13 +354,32 @@ class Predictor:
         bs:int=64,      # pictures in a batch
     ) -> Prediction|list[Prediction]: # one for one
         "Labels of pictures. Raises `ValueError` naming all that cannot be read."
-        many = isinstance(pictures, (list, tuple)) or isinstance(pictures, ImageList)
+        many = isinstance(pictures, (list, tuple, ImageList))
         found = [answer for _, answer in self.stream(pictures if many else [pictures], bs)]
         bad = [str(answer) for answer in found if isinstance(answer, ValueError)]
-        if bad: raise ValueError('\n  '.join([f'{len(bad)} of {len(found)} pictures cannot be used:', *bad[:10]]))
+        lines = [f'{len(bad)} of {len(found)} pictures cannot be used:', *bad[:10]]
+        if bad: raise ValueError('\n  '.join(lines))
         return found if many else found[0]
 
-# %% ../nbs/12_predict.ipynb #2130d86c
+# %% ../nbs/12_predict.ipynb #eb181a58
+def _facts(learn:Learner, thresh, cut:int|None) -> dict:
+    "The header of a learner's export. Raises `ValueError` for what a header cannot say."
+    data, thresh = learn.data, _thresh_for(learn, thresh)
+    if data.lists.tfms[1] not in (None, Transforms()):
+        raise ValueError(f'validation transforms, {data.lists.tfms[1]}, are code, which a file cannot hold.')
+    return dict(format=_format, version=__version__, arch=learn.arch, cut=cut, classes=list(data.classes),
+                size=data.size, stats=data.stats, activation='softmax' if thresh is None else 'sigmoid',
+                thresh=thresh.tolist() if isinstance(thresh, Tensor) else thresh)
+
+def _check_same(learn:Learner, again:nn.Module) -> None:
+    "Raises `ValueError` if the two networks differ on noise."
+    size = learn.data.size
+    h, w = (size, size) if isinstance(size, int) else size
+    xb = torch.randn(2, 3, h, w, generator=torch.Generator().manual_seed(0)).to(learn.device)
+    with torch.no_grad(): differ = (again(xb) - learn.model.eval()(xb)).abs().max().item()
+    if not differ <= 1e-3:
+        raise ValueError(f'what torchvision builds as {learn.arch!r} answers differently (by {differ:.2g}).')
+
 def export_model(
     learn:Learner,          # made by `create_cnn`, trained
     file:str|Path,          # where to; by custom it ends in .safetensors
@@ -340,29 +390,18 @@ def export_model(
 
     Raises `ValueError` for a network that cannot be built again from its architecture's name.
     """
-    data, file = learn.data, Path(file)
-    kind = next((k for k, f in _kinds.items() if f is torch.sigmoid and activation_of(learn.loss_func) is f), None)
-    if kind is None and isinstance(learn.loss_func, nn.CrossEntropyLoss): kind = 'softmax'
-    if kind is None: raise ValueError(f'no known way from logits to probabilities for {learn.loss_func}.')
-    if data.lists.tfms[1] not in (None, Transforms()):
-        raise ValueError(f'the validation transforms {data.lists.tfms[1]} are code, which a file cannot hold.')
-    thresh = check_thresh(learn.thresh if thresh is None else thresh, data.c)
-    facts = dict(format=_format, version=__version__, arch=learn.arch, cut=cut, classes=list(data.classes), size=data.size,
-                 stats=data.stats, activation=kind, thresh=thresh.tolist() if isinstance(thresh, Tensor) else thresh)
+    facts = _facts(learn, thresh, cut)
     state = {k: v.detach().cpu().contiguous() for k, v in learn.model.state_dict().items()}
-    h, w = (data.size, data.size) if isinstance(data.size, int) else data.size
-    xb = torch.randn(2, 3, h, w, generator=torch.Generator().manual_seed(0)).to(learn.device)
     with staged(file) as temp:
         save_file(state, temp, {'planet_course': json.dumps(facts)})
-        try: again = Predictor(temp, learn.device).model
+        try: again = Predictor(temp, learn.device)
         except ValueError as e:
-            raise ValueError(f'the network cannot be built again from the name {learn.arch!r}: {e} Networks that '
-                             'create_cnn did not make can be exported with torch.onnx.export.') from e
-        with torch.no_grad(): differ = (again(xb) - learn.model.eval()(xb)).abs().max().item()
-        if differ > 1e-3: raise ValueError(f'what torchvision builds as {learn.arch!r} answers differently (by {differ:.2g}).')
-    return file
+            raise ValueError(f'the network cannot be built again from the name {learn.arch!r}: {e} '
+                             'For one that create_cnn did not make, use torch.onnx.export.') from e
+        _check_same(learn, again.model)
+    return Path(file)
 
-# %% ../nbs/12_predict.ipynb #5253cc02
+# %% ../nbs/12_predict.ipynb #7fc62454
 class _Whole(nn.Module):
     "Normalise, run the network, give probabilities."
     def __init__(self, predictor:Predictor):
@@ -380,24 +419,26 @@ def export_onnx(
 ) -> Path: # `out`
     """Translate a model file to ONNX: `tiles` (n, 3, h, w), floats in [0, 1], to `probabilities` (n, c).
 
-    Raises `ImportError` without the extra `onnx`, `ValueError` if onnxruntime and PyTorch differ by more than 1e-4.
+    Raises `ImportError` without the extra `onnx`, `ValueError` if onnxruntime's answer is off by over 1e-4.
     """
     try: import onnxruntime, onnxscript  # noqa: the exporter needs the second
     except ImportError as e: raise ImportError(f"{e}. pip install 'planet_course[onnx]' brings it.") from e
     predictor, out = Predictor(file, 'cpu'), Path(out or Path(file).with_suffix('.onnx'))
     h, w = (predictor.size,)*2 if isinstance(predictor.size, int) else predictor.size
-    whole, tiles = _Whole(predictor).eval(), torch.rand(3, 3, h, w, generator=torch.Generator().manual_seed(0))
-    program = torch.onnx.export(whole, (tiles[:2],), dynamo=True, input_names=['tiles'], output_names=['probabilities'],
-                                dynamic_shapes=({0: torch.export.Dim('n', min=1)},), verbose=False)
+    whole, n = _Whole(predictor).eval(), torch.export.Dim('n', min=1)
+    tiles = torch.rand(3, 3, h, w, generator=torch.Generator().manual_seed(0))
+    program = torch.onnx.export(whole, (tiles[:2],), dynamo=True, dynamic_shapes=({0: n},), verbose=False,
+                                input_names=['tiles'], output_names=['probabilities'])
     program.model.metadata_props['planet_course'] = json.dumps(predictor.facts)
     with staged(out) as temp:
         program.save(temp)
-        theirs, = onnxruntime.InferenceSession(temp, providers=['CPUExecutionProvider']).run(None, {'tiles': tiles.numpy()})
+        session = onnxruntime.InferenceSession(temp, providers=['CPUExecutionProvider'])
+        theirs, = session.run(None, {'tiles': tiles.numpy()})
         with torch.no_grad(): differ = np.abs(theirs - whole(tiles).numpy()).max()
         if not differ <= 1e-4: raise ValueError(f'onnxruntime answers differently: by up to {differ:.2g}.')
     return out
 
-# %% ../nbs/12_predict.ipynb #0445ba85
+# %% ../nbs/12_predict.ipynb #f29775c4
 def _expand(args:Sequence[str]) -> Iterator[str|ValueError]:
     "The files that were named, and the pictures below the folders."
     for arg in args:
@@ -409,8 +450,8 @@ def _label_files(predictor:Predictor, files:list, bs:int) -> int: # how many cou
     "Write the table to standard output, and what is wrong to standard error."
     out, bad = csv.writer(sys.stdout, lineterminator='\n'), 0
     out.writerow(['image_name', 'tags', 'file'])
-    answers = chain([(None, f) for f in files if isinstance(f, ValueError)],
-                    predictor.stream([f for f in files if not isinstance(f, ValueError)], bs))
+    found, lost = ([f for f in files if isinstance(f, ValueError) == wrong] for wrong in (False, True))
+    answers = chain(((None, e) for e in lost), predictor.stream(found, bs))
     for file, answer in tqdm(answers, total=len(files), unit=' tiles', file=sys.stderr, disable=None):
         if isinstance(answer, ValueError):
             bad += 1
@@ -423,17 +464,19 @@ def main(
     argv:Sequence[str]|None=None, # None: what was typed
 ) -> int: # exit status: 0, 1 if a picture could not be read, 2 if there is no model
     "The command `planet-predict`."
-    parser = argparse.ArgumentParser(prog='planet-predict', description='Label pictures; a csv goes to standard output.')
+    parser = argparse.ArgumentParser('planet-predict', description='Label pictures; print a csv of them.')
     parser.add_argument('model', help='a file that export_model wrote')
     parser.add_argument('pictures', nargs='+', help='files, and folders to search')
-    parser.add_argument('--thresh', type=float, help="give labels above this probability (default: the model's own)")
+    parser.add_argument('--thresh', type=float, help="label above this, not above the model's own")
     parser.add_argument('--bs', type=int, default=64, help='pictures in a batch (default: 64)')
     parser.add_argument('--device', help='cpu or cuda (default: a GPU if there is one)')
-    parser.add_argument('--max-pixels', type=int, help='read pictures of up to so many pixels (default: 178,956,970)')
+    parser.add_argument('--max-pixels', type=int, help='read pictures up to this size (default: 178,956,970)')
     args = parser.parse_args(argv)
     if args.bs < 1: parser.error(f'--bs is {args.bs}: a batch has 1 picture or more')
     if args.max_pixels: PILImage.MAX_IMAGE_PIXELS = args.max_pixels//2   # Pillow refuses twice that
-    try: return int(_label_files(Predictor(args.model, args.device, args.thresh), list(_expand(args.pictures)), args.bs) > 0)
+    try:
+        predictor = Predictor(args.model, args.device, args.thresh)
+        return int(_label_files(predictor, list(_expand(args.pictures)), args.bs) > 0)
     except BrokenPipeError: # whoever read the table wanted no more, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

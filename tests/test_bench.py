@@ -43,6 +43,11 @@ def test_scale(tiles, tmp_path):
     assert rows[2][:2] == ['100', '0'] and rows[3][0] == '200'
 
 
+def test_predict(tiles):
+    rows = run('predict', '--data', tiles, '--tiles', 40, '--arch', 'resnet18', '--size', 32, '--bs', 16, '--rounds', 1)
+    assert [row[0] for row in rows[2:]] == ['get_preds', 'tta', 'Predictor, files', 'decoding alone', 'network alone']
+
+
 def test_precision(tiles, tmp_path):
     torch.save(models.resnet18().state_dict(), tmp_path/'weights.pth')
     rows = run('precision', '--data', tiles, '--tiles', 80, '--arch', 'resnet18', '--weights', tmp_path/'weights.pth', '--size', 32, '--epochs', 1,

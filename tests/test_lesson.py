@@ -26,7 +26,8 @@ def linear(column):
 colour = torch.tensor(np.stack([linear(column) for column in targets.T], 1))
 print(json.dumps(dict(n_valid=len(data.valid_ds), f2=f2, best_constant=best_constant, fits=len(learn.recorder.fits),
                       colour_f2=f2_of(colour, data.valid_ds.targets).item(),
-                      label={k: list(map(float, by_label.loc[k])) for k in ('water', 'road', 'agriculture')},
+                      label={k: [report.positives[k]/len(targs), float(report.average_precision[k])] for k in ('water', 'road', 'agriculture')},
+                      submitted=[len(pd.read_csv(folder.path/'submission.csv')), len(pd.read_csv(folder.path/'sample_submission_v2.csv'))],
                       saved=sorted(p.stem for p in (folder.path/'models').glob('*.pth')))))
 '''
 
@@ -48,6 +49,10 @@ def lesson(tmp_path_factory):
 def test_all_stages_ran_and_were_saved(lesson):
     assert lesson[1]['fits'] == 4
     assert lesson[1]['saved'] == [f'stage-{i}-{size}-resnet18' for i in (1, 2) for size in (128, 64)]
+
+
+def test_all_test_tiles_are_in_the_submission(lesson):
+    assert lesson[1]['submitted'] == [150, 150]
 
 
 def test_it_learned(lesson):

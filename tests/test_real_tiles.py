@@ -1,12 +1,18 @@
 """On the 1,000 real tiles, where they lie beside the project: the layout is found, the labels are right, a network learns."""
+import numpy as np
+import onnxruntime
 import pytest
+import torch
 from torchvision import models
 from conftest import shared
 
 from planet_course.augment import get_transforms
+from planet_course.cache import decode
 from planet_course.core import imagenet_stats, planet_folder, seed_everything
 from planet_course.data import ImageList
+from planet_course.interpret import compare_rules, label_report
 from planet_course.metrics import constant_baselines, fbeta
+from planet_course.predict import Predictor, export_model, export_onnx
 from planet_course.vision import create_cnn
 
 
@@ -24,12 +30,37 @@ def test_split_and_classes(src):
     assert (len(src.train), len(src.valid), len(src.classes)) == (800, 200, 17)
 
 
-def test_a_pretrained_body_learns(src):
+@pytest.fixture(scope='module')
+def learn(src):
+    "A MobileNetV2 from ImageNet, its head trained for three epochs at 64 px."
     weights = shared/'weights'/'mobilenet_v2-b0353104.pth'
     if not weights.exists(): pytest.skip('ImageNet weights: no ../shared/weights')
     seed_everything(0)
     data = src.transform(get_transforms(flip_vert=True, max_warp=0.), size=64).databunch(bs=64, device='cpu').normalize(imagenet_stats)
     learn = create_cnn(data, models.mobilenet_v2, weights=weights, metrics=fbeta)
     learn.fit_one_cycle(3, slice(1e-2))
-    no_skill = constant_baselines(data.valid_ds.targets, data.classes, data.train_ds.targets)
+    return learn
+
+
+def test_a_pretrained_body_learns(learn):
+    no_skill = constant_baselines(learn.data.valid_ds.targets, learn.data.classes, learn.data.train_ds.targets)
     assert learn.validate()['fbeta'] > max(b.score for b in no_skill) + 0.05
+
+
+def test_thresholds_flatter_themselves_on_real_tiles(learn):
+    logits, targs = learn.get_preds(logits=True)
+    rules = compare_rules(logits, targs)
+    assert rules.loc['0.2', 'nested'] == pytest.approx(learn.validate()['fbeta'], abs=1e-6)
+    by_label = rules.loc['a threshold for each label']
+    assert by_label.same_tiles > by_label.nested and (rules.low < rules.nested).all() and (rules.nested < rules.high).all()
+    assert label_report(logits, targs, learn.data.classes).positives.sum() == targs.sum()
+
+
+def test_a_model_file_labels_four_component_jpegs(learn, tmp_path):
+    "The same probabilities as the learner's, from the files, and from onnxruntime."
+    file = export_model(learn, tmp_path/'model.safetensors')
+    made, (probs, _) = Predictor(file, 'cpu')(learn.data.valid_ds.x), learn.get_preds()
+    assert torch.allclose(torch.stack([p.probs for p in made]), probs, atol=1e-5)
+    session = onnxruntime.InferenceSession(export_onnx(file), providers=['CPUExecutionProvider'])
+    tiles = torch.stack([decode(f, 64) for f in learn.data.valid_ds.x.files[:20]])
+    assert np.allclose(session.run(None, {'tiles': (tiles/255).numpy()})[0], probs[:20], atol=1e-4)
