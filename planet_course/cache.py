@@ -24,11 +24,14 @@ from .core import free_memory, writable_folder
 # %% ../nbs/03_cache.ipynb #05ed8aec
 _magic = b'\xff\xd8', b'\x89PNG', b'RIFF', b'GIF8'     # how JPEG, PNG, WebP and GIF files begin
 
-def _why_unreadable(file:str|Path|bytes, error:Exception) -> str:
-    "What is wrong with a picture file: what the system said, or what its size and first bytes show."
-    if isinstance(error, Image.DecompressionBombError):
-        return (f'it has more than {2*Image.MAX_IMAGE_PIXELS:,} pixels, and may be a decompression bomb. '
-                'For a picture that you trust, set PIL.Image.MAX_IMAGE_PIXELS = None before')
+def _too_large() -> str:
+    return (f'it has, or scaled it would have, more than {2*Image.MAX_IMAGE_PIXELS:,} pixels, and may be a '
+            'decompression bomb. For a picture that you trust, set PIL.Image.MAX_IMAGE_PIXELS = None before')
+
+def _why_unreadable(file:str|Path|bytes|Image.Image, error:Exception) -> str:
+    "What is wrong with a picture: what the system said, or what its size and first bytes show."
+    if isinstance(error, Image.DecompressionBombError): return _too_large()
+    if isinstance(file, Image.Image): return f'{type(error).__name__}: {error}'
     if isinstance(file, bytes): head = file[:4]
     else:
         if not os.path.exists(file): return 'there is no such file'
@@ -48,6 +51,7 @@ def _resize(tile:Tensor, size:int|tuple[int,int]) -> Tensor:
     if isinstance(size, int):
         ratio = min(h/th, w/tw)
         nh, nw = max(th, round(h/ratio)), max(tw, round(w/ratio))
+    if Image.MAX_IMAGE_PIXELS and nh*nw > 2*Image.MAX_IMAGE_PIXELS: raise Image.DecompressionBombError
     if (nh, nw) != (h, w): tile = F.resize(tile, [nh, nw], antialias=True)
     top, left = (nh - th + 1)//2, (nw - tw + 1)//2
     return tile[:, top:top + th, left:left + tw].contiguous()
@@ -74,11 +78,12 @@ def decode(
         else:
             source = BytesIO(file) if isinstance(file, bytes) else file
             with Image.open(source) as picture: pixels = _rgb(picture)
+        if not pixels.size: raise ValueError('it has no pixels')
+        tile = torch.from_numpy(pixels).permute(2, 0, 1)
+        return tile.contiguous() if size is None else _resize(tile, size)
     except Exception as e:
         name = f'a picture of {len(file)} bytes' if isinstance(file, bytes) else file
         raise ValueError(f'cannot read {name}: {_why_unreadable(file, e)}.') from e
-    tile = torch.from_numpy(pixels).permute(2, 0, 1)
-    return tile.contiguous() if size is None else _resize(tile, size)
 
 # %% ../nbs/03_cache.ipynb #f2d3bbae
 def _no_room(folder:Path, nbytes:int, why:str) -> OSError:

@@ -11,6 +11,7 @@ import ctypes, hashlib, html, os, platform, random, sys, tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator, NamedTuple, Sequence
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -191,8 +192,11 @@ def staged(
     if file.is_dir(): raise IsADirectoryError(f'{file} is a folder. Give the name of a file, in it or not.')
     if not file.parent.is_dir():
         raise FileNotFoundError(f'no folder {file.parent} to write {file.name} to. Make it, or name another.')
-    temp = file.with_name(f'{file.name}.{os.getpid()}.tmp')
+    temp = file.with_name(f'{file.name}.{uuid4().hex}.tmp')
     try:
+        temp.touch()
+        mode = temp.stat().st_mode      # as new files have it here; some libraries make theirs private
         yield temp
+        os.chmod(temp, mode)
         os.replace(temp, file)
     finally: temp.unlink(missing_ok=True)

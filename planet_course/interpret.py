@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .core import show_images
-from .data import DataBunch, ImageList, LabelLists
+from .data import Category, DataBunch, ImageList, LabelLists
 from .learner import Learner
 from .metrics import _check_multi, average_precision, check_thresh, fbeta_by_tile
 
@@ -37,6 +37,11 @@ def _check(logits:Tensor, targs:Tensor, thresh=.5) -> float|Tensor: # the thresh
                      'The network, or its input, is broken there.')
 
 # %% ../nbs/11_interpret.ipynb #353ee027
+def _check_tags(classes:Sequence[str]) -> None:
+    "Raises `ValueError` for labels that cannot be told apart when they are written with spaces between."
+    bad = [name for name in classes if len(name.split()) != 1]
+    if bad: raise ValueError(f'labels with spaces, {bad[:3]}, cannot be written side by side: rename them.')
+
 def _probs_text(probs:Tensor, which:Tensor, classes:Sequence[str]) -> str:
     "Some of the labels of a tile with their probabilities, the most probable first."
     order = [i for i in probs.argsort(descending=True).tolist() if which[i]]
@@ -53,6 +58,7 @@ def top_losses(
     """
     logits, targs = learn.get_preds(logits=True) if preds is None else preds
     thresh, ds, classes = _check(logits, targs, learn.thresh), learn.data.valid_ds, learn.data.classes
+    _check_tags(classes)
     if len(logits) != len(ds): raise ValueError(f'{len(logits)} predictions for {len(ds)} validation tiles.')
     rows = zip(logits.to(learn.device), targs.to(learn.device))
     losses = torch.stack([learn.loss_func(x[None], y[None]) for x, y in rows]).cpu()
@@ -188,6 +194,7 @@ def bootstrap_ci(
     seed:int=42,        # fixes the draws
 ) -> tuple[float, float]: # both ends
     "Bootstrap interval of the mean. Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993)."
+    if not len(scores): raise ValueError('no scores: there is nothing to draw from.')
     x, rng = scores.numpy(), np.random.default_rng(seed)
     means = [x[rng.integers(len(x), size=len(x))].mean() for _ in range(n_boot)]
     return tuple(np.quantile(means, [(1 - pct)/2, (1 + pct)/2]).tolist())
@@ -236,6 +243,8 @@ def expected_fbeta_labels(
 
     Source: Ye, Chai, Lee, Chieu, Optimizing F-measure: A Tale of Two Approaches (2012).
     """
+    if not ((probs >= 0) & (probs <= 1)).all():
+        raise ValueError('not all are probabilities, 0 to 1. Are they logits, or NaN?')
     p, order = probs.double().sort(1, descending=True)
     c, b2, worth = p.shape[1], beta**2, []
     given, others = _counts(p), _counts(p.flip(1))[::-1]    # others[k]: among all but the first k
@@ -290,23 +299,35 @@ def compare_rules(
 # %% ../nbs/11_interpret.ipynb #08f38d87
 _columns = 'image_name', 'predicted', 'actual', 'when'
 
+def _check_head(file:Path, head:str) -> None:
+    "Raises `ValueError` for a csv that is about something else."
+    if head.removeprefix('\ufeff').strip() == ','.join(_columns): return
+    raise ValueError(f'{file} begins with {head[:60]!r}, not with {",".join(_columns)}.')
+
 def add_correction(
     file:str|Path,   # the csv; made if it is missing
     image_name:str,  # the tile, without folder and ending
     predicted:str,   # the labels that it was given, with spaces between
     actual:str,      # the labels that it has, likewise
 ) -> None:
-    "Append one record, with the time in UTC."
-    when = datetime.now(timezone.utc).isoformat(timespec='seconds')
-    with FileLock(f'{file}.lock'), open(file, 'a+', newline='', encoding='utf-8') as f:
-        f.seek(max(0, f.seek(0, 2) - 1))
-        end, out = f.read(), csv.writer(f, lineterminator='\n')
-        if not end: out.writerow(_columns)
-        elif end != '\n': f.write('\n')     # somebody's line was cut short: it must not take ours with it
-        out.writerow([image_name, predicted, actual, when])
+    "Append one record, with the time in UTC. Raises `ValueError` for line breaks and foreign files."
+    record = [image_name, predicted, actual, datetime.now(timezone.utc).isoformat(timespec='seconds')]
+    if {'\n', '\r'} & {*''.join(record)}: raise ValueError(f'a record has line breaks: {record[:3]}.')
+    file = Path(file)
+    with FileLock(f'{file}.lock'):
+        old = file.read_bytes() if file.exists() else b''
+        if old: _check_head(file, old.split(b'\n', 1)[0].decode(errors='replace'))
+        with open(file, 'a', newline='', encoding='utf-8') as f:
+            out = csv.writer(f, lineterminator='\n')
+            if not old: out.writerow(_columns)
+            elif not old.endswith(b'\n'): f.write('\n')     # a line cut short must not take ours along
+            out.writerow(record)
 
-def _why_bad(row:list[str], classes:Sequence[str]) -> str:
+# %% ../nbs/11_interpret.ipynb #efac2a7a
+def _why_bad(line:str, classes:Sequence[str]) -> str:
     "What is wrong with a record; empty if nothing is."
+    try: row = next(csv.reader([line]), [])
+    except csv.Error as e: return str(e)
     if len(row) != len(_columns): return f'{len(row)} fields instead of {len(_columns)}'
     if not row[0].strip(): return 'no image_name'
     unknown = sorted({*row[1].split(), *row[2].split()} - set(classes))
@@ -317,15 +338,14 @@ def read_corrections(
     file:str|Path,          # a csv that `add_correction` writes
     classes:Sequence[str],  # the labels that there are
 ) -> pd.DataFrame: # image_name, predicted, actual, when; of several records of a tile the last
-    "The good records; each bad one is named in a printed line. Raises `ValueError` for another kind of file."
-    lines = Path(file).read_text(encoding='utf-8', errors='replace').splitlines()
-    head, *rows = [next(csv.reader([line]), []) for line in lines] or [[]]
-    if tuple(head) != _columns: raise ValueError(f'{file} begins with {head}, not with {",".join(_columns)}.')
-    why = [_why_bad(row, classes) for row in rows]
+    "The good records; bad ones are named in a printed line each. Raises `ValueError` for a foreign file."
+    head, *lines = Path(file).read_text(encoding='utf-8', errors='replace').rstrip('\n').split('\n')
+    _check_head(Path(file), head)
+    why = [_why_bad(line, classes) for line in lines]
     for i, problem in enumerate(why):
         if problem: print(f'{file}, line {i + 2}: {problem}; skipped')
-    good = pd.DataFrame([row for row, problem in zip(rows, why) if not problem], columns=_columns)
-    return good.drop_duplicates('image_name', keep='last', ignore_index=True)
+    good = [next(csv.reader([line])) for line, problem in zip(lines, why) if not problem]
+    return pd.DataFrame(good, columns=_columns).drop_duplicates('image_name', keep='last', ignore_index=True)
 
 # %% ../nbs/11_interpret.ipynb #c015e632
 def with_corrections(
@@ -341,7 +361,8 @@ def with_corrections(
     gone = sorted({*fixes.image_name, *reviewed} - row_of.keys())
     if gone: print(f'{len(gone)} corrected or reviewed tiles are not here: {", ".join(gone[:10])}; skipped')
     rows, labels = [row_of[name] for name in here.image_name], list(lists.labels)
-    for row, actual in zip(rows, here.actual): labels[row] = tuple(actual.split())
+    label = str if lists.kind is Category else lambda actual: tuple(actual.split())
+    for row, actual in zip(rows, here.actual): labels[row] = label(actual)
     old = np.random.RandomState(seed).permutation(np.setdiff1d(lists.train_idx, rows))[:round(mix*len(rows))]
     seen = {*rows, *(row_of[name] for name in reviewed if name in row_of)}
     valid = np.array([i for i in lists.valid_idx if i not in seen], dtype=int)

@@ -450,8 +450,8 @@ def activation_of(
     loss_func:Callable, # what a learner minimises
 ) -> Callable: # logits to probabilities
     "Sigmoid where the loss is for several labels a tile, softmax where it is for one; other losses: nothing."
-    known = {nn.BCEWithLogitsLoss: torch.sigmoid, nn.CrossEntropyLoss: partial(torch.softmax, dim=1)}
-    return known.get(type(loss_func), nn.Identity())
+    if isinstance(loss_func, nn.BCEWithLogitsLoss): return torch.sigmoid
+    return partial(torch.softmax, dim=1) if isinstance(loss_func, nn.CrossEntropyLoss) else nn.Identity()
 
 class Learner:
     "Data, a model and the loop that fits one to the other."
@@ -473,15 +473,16 @@ class Learner:
         self.loss_func = loss_func or data.loss_func
         self.metrics = list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
         self.layer_groups, self.callbacks = list(layer_groups or [model]), list(callbacks)
-        self.wd, self.thresh, self.opt_func, self.arch = wd, check_thresh(thresh), opt_func, arch
+        self.wd, self.opt_func, self.arch = wd, opt_func, arch
+        self.thresh = check_thresh(thresh, len(getattr(data, 'classes', ())))
         self.precision = pick_precision(precision, self.device)
         self.recorder, self.opt, self.scaler = Recorder(), None, None
         self.epoch, self.step, self.stop, self.xb, self.yb, self.loss = 0, 0, False, None, None, None
         for m in self.metrics:
             if not callable(m) and not hasattr(m, 'update'):
                 raise TypeError(f'{m!r} is no metric: give a function of (logits, targets).')
-            other = getattr(m, 'keywords', {}).get('thresh', thresh)
-            if str(other) != str(thresh):
+            other = getattr(m, 'keywords', {}).get('thresh', self.thresh)
+            if not torch.equal(*(torch.as_tensor(t, dtype=torch.float32) for t in (other, self.thresh))):
                 print(f'{metric_name(m)} uses thresh={other}, the learner predicts at {thresh}')
         self.reset_opt()
 

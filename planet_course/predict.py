@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image as PILImage
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -31,7 +31,8 @@ from . import __version__
 from .augment import Transforms, symmetry
 from .cache import decode
 from .core import default_device, keep_freed_memory, staged, writable_folder
-from .data import Image, ImageList, Loader, _column, _finish, _some, _stats_on
+from .data import Image, ImageList, Loader, _column, _finish, _read_csv, _some, _stats_on
+from .interpret import _check_tags
 from .learner import Learner, _differing_tensors, activation_of, evaluate
 from .metrics import check_thresh
 from .vision import create_body, create_head
@@ -40,7 +41,8 @@ from .vision import create_body, create_head
 def _tile(picture, size:int|tuple[int,int]) -> Tensor: # uint8, shape (3, h, w)
     "A picture in any form as a tile. Raises `ValueError` for what is none."
     if isinstance(picture, Image): picture = picture.file
-    if isinstance(picture, Tensor) and picture.ndim == 3: picture = picture.movedim(0, -1).cpu().numpy()
+    if isinstance(picture, Tensor) and (picture.dtype, picture.ndim) == (torch.uint8, 3):
+        picture = picture.movedim(0, -1).cpu().numpy()
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.shape[2:] not in ((), (3,), (4,)) or picture.ndim < 2:
             raise ValueError(f'an array of {picture.dtype}, shape {picture.shape}, is no picture: give bytes '
@@ -68,13 +70,16 @@ def _prediction(probs:Tensor, classes:Sequence[str], thresh:float|Tensor|None) -
     order = order[:1] if thresh is None else order[(probs > thresh)[order]]
     return Prediction({classes[i]: probs[i].item() for i in order.tolist()}, probs)
 
+def _activation(learn:Learner) -> Callable: # logits to probabilities
+    "Raises `ValueError` for a loss that does not say how."
+    activation = activation_of(learn.loss_func)
+    if not isinstance(activation, nn.Identity): return activation
+    raise ValueError(f'no known way from logits to probabilities for {learn.loss_func}.')
+
 def _thresh_for(learn:Learner, thresh=None) -> float|Tensor|None:
     "The threshold to use: the one given, else the learner's; None where a tile has one label."
-    activation = activation_of(learn.loss_func)
-    if isinstance(activation, nn.Identity):
-        raise ValueError(f'no known way from logits to probabilities for {learn.loss_func}.')
     thresh = check_thresh(learn.thresh if thresh is None else thresh, learn.data.c)
-    return thresh if activation is torch.sigmoid else None
+    return thresh if _activation(learn) is torch.sigmoid else None
 
 def predict(
     learn:Learner,  # trained
@@ -87,23 +92,25 @@ def predict(
     xb = _tile(tile, data.size)[None].to(learn.device)
     xb = _finish(xb, data.lists.tfms[1], torch.Generator().manual_seed(0), stats)
     learn.model.eval()
-    with torch.no_grad(): probs = activation_of(learn.loss_func)(learn.forward(xb))[0].cpu()
+    with torch.no_grad(): probs = _activation(learn)(learn.forward(xb))[0].cpu()
     return _prediction(probs, data.classes, thresh)
 
 # %% ../nbs/12_predict.ipynb #49a1b062
 def tta(
     learn:Learner,                     # trained
     dl=None,                           # batches with targets; None: the validation tiles
-    sizes:Sequence[int|None]=(None,),  # pixels of a side; None: as the loader gives them
+    sizes:Sequence[int|None]=(None,),  # pixels of the shorter side; None: as the loader gives them
 ) -> tuple[Tensor, Tensor]: # probabilities (n, c) and targets, both on the CPU
     """Predict every symmetry of every tile, and average: 8 for squares, 4 for other tiles.
 
-    Raises `ValueError` for an empty loader.
+    Raises `ValueError` for an empty loader, or no size.
     """
-    forward, activation = learn._eval_forward(), activation_of(learn.loss_func)
+    forward, activation = learn._eval_forward(), _activation(learn)
+    if not len(sizes): raise ValueError('sizes is empty; (None,) takes the tiles as they are.')
     def views(xb):
         for size in sizes:
-            part = xb if size is None else F.interpolate(xb, size=size, mode='bilinear', antialias=True)
+            scaled = [size and round(side*size/min(xb.shape[-2:])) for side in xb.shape[-2:]]
+            part = F.interpolate(xb, size=scaled, mode='bilinear', antialias=True) if size else xb
             square = part.shape[-1] == part.shape[-2]
             for k in range(8 if square else 4): yield symmetry(part, torch.full((len(xb),), k)) if k else part
     def mean_probs(xb):
@@ -118,11 +125,22 @@ def _check_names(names:Sequence[str], wanted:Sequence[str], sample:Path) -> None
     "Raises `ValueError` unless the predicted tiles are those of the sample submission, each once."
     twice = [name for name, k in Counter(names).items() if k > 1]
     missing, unknown = (sorted({*a} - {*b}) for a, b in ((wanted, names), (names, wanted)))
-    problems = {'missing': missing, 'there twice': twice, 'unknown': unknown}
+    problems = {'missing': missing, 'there twice': twice, 'unknown': unknown,
+                f'twice in {sample.name}': [name for name, k in Counter(wanted).items() if k > 1]}
     told = [f'{len(some):,} tiles are {what}: {_some(some)}' for what, some in problems.items() if some]
     if not told: return
     raise ValueError(f'{"; ".join(told)}. {sample.name} has {len(wanted):,} names, and each is wanted once. '
                      'Give one loader for each test folder: test-jpg and test-jpg-additional.')
+
+def _write_tags(file:Path, learn:Learner, dls:list, names:list, wanted:list, thresh, get_probs) -> list[str]:
+    "Predict, and write the table to `file`; gives the tags of `wanted`. Raises `ValueError` for NaN."
+    probs = torch.cat([get_probs(learn, dl)[0] for dl in dls])
+    broken = [names[i] for i in probs.isnan().any(1).nonzero().flatten().tolist()]
+    if broken: raise ValueError(f'{len(broken):,} tiles got NaN for probabilities: {_some(broken)}.')
+    found = {name: _prediction(p, learn.data.classes, thresh).tags for name, p in zip(names, probs)}
+    tags = [found[name] for name in wanted]
+    pd.DataFrame(dict(image_name=wanted, tags=tags)).to_csv(file, index=False)
+    return tags
 
 def submission(
     learn:Learner,                         # trained
@@ -142,19 +160,17 @@ def submission(
     if not sample.is_file():
         raise FileNotFoundError(f'no {sample}: it says which tiles are wanted. planet_data(source="kaggle") '
                                 'brings it.')
+    _check_tags(data.classes)
     dls = data.test_dl() if test_dls is None else test_dls
     dls = [dls] if isinstance(dls, Loader) else list(dls)
-    wanted = _column(pd.read_csv(sample), 'image_name').tolist()
+    if not all(isinstance(dl, Loader) for dl in dls):
+        raise TypeError('test_dls are loaders: make each with data.test_dl(<files>).')
+    wanted = list(map(str, _column(_read_csv(sample), 'image_name')))
     names = [Path(f).stem for dl in dls for f in dl.files]
     _check_names(names, wanted, sample)
-    probs = torch.cat([get_probs(learn, dl)[0] for dl in dls])
-    broken = [names[i] for i in probs.isnan().any(1).nonzero().flatten().tolist()]
-    if broken: raise ValueError(f'{len(broken):,} tiles got NaN for probabilities: {_some(broken)}.')
-    tags = {name: _prediction(p, data.classes, thresh).tags for name, p in zip(names, probs)}
     path = Path(path) if path else writable_folder(data.path)/'submission.csv'
-    table = pd.DataFrame(dict(image_name=wanted, tags=[tags[name] for name in wanted]))
-    with staged(path) as temp: table.to_csv(temp, index=False)
-    none = sum(not t for t in tags.values())
+    with staged(path) as temp: tags = _write_tags(temp, learn, dls, names, wanted, thresh, get_probs)
+    none = sum(not t for t in tags)
     print(f'{path.name}: {len(wanted):,} tiles{f", {none:,} of them without a label" if none else ""}')
     return path
 
@@ -178,11 +194,14 @@ def _call(
     "One of the client's calls about submissions. Raises a kind of `DataError`."
     from kagglesdk.competitions.types import competition_api_service as api
     from planet_course import download as d
-    late = d.RulesNotAcceptedError('Kaggle knows you, and takes no submission from you yet (403).', _page,
-                                   f"press 'Late Submission' there, signed in, accept the rules, and {again}")
-    full = d.DataError("Kaggle refuses the submission (400): the day's attempts may be used up.",
-                       f'{_page}/submissions', again)
-    refusals = {**d._kaggle_refusals(_page, _page), 400: full, 403: late}
+    refusals = {
+        401: d.BadCredentialsError('Kaggle does not accept your token (401).', d._TOKEN_PAGE,
+                                   f'generate a new one there, put it where the old one is, and {again}'),
+        403: d.RulesNotAcceptedError('Kaggle knows you, and takes no submission from you yet (403).', _page,
+                                     f"press 'Late Submission' there, accept the rules, and {again}"),
+        404: d.FileGoneError('Kaggle does not know that competition or submission (404).', _page, again)}
+    if name == 'create_submission': refusals[400] = d.DataError(
+        "Kaggle refuses the file (400): the day's attempts may be used up.", f'{_page}/submissions', again)
     request = getattr(api, f'Api{name.title().replace("_", "")}Request')()
     for field, value in fields.items(): setattr(request, field, value)
     ask = partial(d._ask_kaggle, lambda k: getattr(k.competitions.competition_api_client, name)(request))
@@ -204,21 +223,22 @@ def _upload(file:Path, again:str) -> str: # Kaggle's token for the uploaded file
     return place.token
 
 def _wait_for_score(ref:int, wait:float, again:str) -> Score:
-    "Ask about a submission until it is scored, or `wait` seconds are over."
+    "Ask about a submission until it is scored, or `wait` seconds are over, or Kaggle gives no answer."
     from planet_course.download import DataError
-    end, pause = time.monotonic() + wait, 1
-    while True:
-        told = _call('get_submission', 'the score', again, fields=dict(ref=ref))
-        status = told.status.name.lower()
-        if status == 'error': raise DataError(f'Kaggle cannot score the file: {told.error_description}',
-                                              f'{_page}/submissions', f'mend the file, and {again}')
-        if status == 'complete' or time.monotonic() + pause > end: break
-        time.sleep(pause)
+    end, pause, status, scores, why = time.monotonic() + wait, 1, 'pending', (None, None), 'not scored yet.'
+    while status == 'pending':
+        try: told = _call('get_submission', 'the score', again, fields=dict(ref=ref))
+        except DataError as e: why = e.what; break      # no reason to hand it in again
+        status, scores = told.status.name.lower(), (told.public_score, told.private_score)
+        if time.monotonic() + pause > end: break
+        if status == 'pending': time.sleep(pause)
         pause = min(30, 2*pause)
-    scores = [float(s) if s else None for s in (told.public_score, told.private_score)]
-    print(f'submission {ref}: public {scores[0]}, private {scores[1]}' if status == 'complete' else
-          f'submission {ref}: not scored yet; look at {_page}/submissions')
-    return Score(status, *scores, ref)
+    if status == 'error': raise DataError(f'Kaggle cannot score the file: {told.error_description}',
+                                          f'{_page}/submissions', f'mend the file, and {again}')
+    score = Score(status, *(float(s) if s else None for s in scores), ref)
+    print(f'submission {ref} is handed in: ' + (f'public {score.public}, private {score.private}' if status ==
+          'complete' else f'{why} Look at {_page}/submissions'))
+    return score
 
 # %% ../nbs/12_predict.ipynb #3e1b3e33
 def submit_to_kaggle(
@@ -231,34 +251,43 @@ def submit_to_kaggle(
     Raises a kind of `DataError`, whose text says which page to open; `ValueError` for a file that is no
     submission.
     """
-    from planet_course.download import _COMPETITION
+    from planet_course.download import OfflineError, RateLimitedError, _COMPETITION
     file, again = Path(file), f'submit_to_kaggle({str(file)!r}, ...) again'
     if not file.is_file(): raise FileNotFoundError(f'no {file}: submission(learn, ...) writes one.')
     with open(file, encoding='utf-8', errors='replace') as f: head = f.readline().strip()
     if head != 'image_name,tags': raise ValueError(f'{file} begins with {head[:40]!r}, not image_name,tags.')
     token = _upload(file, again)
     fields = dict(competition_name=_COMPETITION, blob_file_tokens=token, submission_description=message)
-    made = _call('create_submission', 'a receipt for the submission', again, (), fields)
+    try: made = _call('create_submission', 'a receipt for the submission', again, (), fields)
+    except (OfflineError, RateLimitedError) as e:
+        look = f'see there whether it has arrived; if not, {again}'
+        raise type(e)(e.what, f'{_page}/submissions', look) from None
     return _wait_for_score(made.ref, wait, again)
 
 # %% ../nbs/12_predict.ipynb #c31b7257
 _format = 1     # goes up when older readers would misunderstand a file
 _kinds = dict(sigmoid=torch.sigmoid, softmax=partial(torch.softmax, dim=1))
 
+def _are_stats(stats) -> bool:
+    numbers = np.array(stats, float)
+    return numbers.shape == (2, 3) and bool(np.isfinite(numbers).all() and (numbers[1] > 0).all())
+
 def _why_not(facts:dict) -> str:
-    "What is wrong with a header; empty if nothing is. Raises `KeyError` for what it lacks."
+    "What is wrong with a header; empty if nothing is. May raise anything for what has other types."
     if facts['format'] != _format:
         return (f'it has format {facts["format"]!r}, made by planet_course {facts.get("version")}; '
                 f'this is {__version__}, which reads format {_format}')
-    classes, size, stats = facts['classes'], facts['size'], facts['stats']
-    sides = [size, size] if isinstance(size, int) else size
-    wrong = {'size': len(sides) != 2 or not all(isinstance(s, int) and 1 <= s <= 16_384 for s in sides),
-             'classes': not classes or len({*map(str, classes)}) != len(classes),
-             'stats': stats is not None and not (np.shape(stats) == (2, 3) and min(stats[1]) > 0),
-             'activation': facts['activation'] not in _kinds,
+    classes, size, stats, cut, kind = (facts[k] for k in ('classes', 'size', 'stats', 'cut', 'activation'))
+    sides = size if isinstance(size, list) and len(size) == 2 else [size]
+    names = isinstance(classes, list) and all(isinstance(c, str) for c in classes)
+    wrong = {'size': not all(type(s) is int and 1 <= s <= 16_384 for s in sides),
+             'classes': not names or not classes or len(set(classes)) != len(classes),
+             'stats': stats is not None and not _are_stats(stats),
+             'activation': kind not in _kinds, 'cut': cut is not None and type(cut) is not int,
              'arch': facts['arch'] not in models.list_models(models)}     # torchvision's
-    if facts['activation'] == 'sigmoid': check_thresh(facts['thresh'], len(classes))
-    return ', '.join(f'{name} is {facts[name]!r}' for name, is_wrong in wrong.items() if is_wrong)
+    if kind == 'sigmoid': check_thresh(facts['thresh'], len(classes))
+    else: wrong['thresh'] = facts['thresh'] is not None
+    return ', '.join(f'{name} is {str(facts[name])[:60]}' for name, is_wrong in wrong.items() if is_wrong)
 
 def _read_export(file:Path) -> tuple[dict, dict]: # the facts, the state dict
     "Read and check a model file. Raises `FileNotFoundError`, `ValueError`."
@@ -272,9 +301,9 @@ def _read_export(file:Path) -> tuple[dict, dict]: # the facts, the state dict
         with safe_open(file, 'pt') as f:
             facts = json.loads((f.metadata() or {})['planet_course'])
             why = _why_not(facts)
-            state = {} if why else {k: f.get_tensor(k) for k in f.keys()}
-    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, OSError) as e:
-        why = f'{type(e).__name__}: {e}'
+            # copies: the file may change, and a mapped file that shrinks ends the process
+            state = {} if why else {k: f.get_tensor(k).clone() for k in f.keys()}
+    except Exception as e: why = f'{type(e).__name__}: {str(e)[:200]}'      # it is no model of ours
     if why: raise ValueError(f'{file} is no model that this version can use: {why}. Was it copied whole? '
                              'export_model(learn, file) writes it anew.')
     return facts, {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
@@ -292,6 +321,8 @@ def _rebuild(facts:dict, state:dict) -> nn.Module:
         made = nn.Sequential(body, create_head(widths[0][1]//2, widths[-1][0], [w[0] for w in widths[:-1]],
                                                bn_final=head[-1].ndim == 1))
     differ = _differing_tensors(state, made.state_dict())
+    kinds = {k: v.dtype for k, v in made.state_dict().items()}
+    differ += [f'{k} holds {v.dtype}' for k, v in state.items() if v.dtype != kinds.get(k, v.dtype)][:3]
     if differ: raise ValueError('; '.join(differ))
     made.load_state_dict(state, assign=True)
     return made.eval()
@@ -314,8 +345,9 @@ class Predictor:
         self.size = size if isinstance(size, int) else tuple(size)
         self.stats = None if facts['stats'] is None else _stats_on(facts['stats'], self.device)
         self.activation = _kinds[facts['activation']]
-        thresh = facts['thresh'] if thresh is None else thresh      # None where a tile has one label
-        self.thresh = None if thresh is None else check_thresh(thresh, len(self.classes))
+        thresh = facts['thresh'] if thresh is None else thresh
+        one_label = self.activation is not torch.sigmoid        # the most probable: no threshold is asked
+        self.thresh = None if one_label else check_thresh(thresh, len(self.classes))
 
     @torch.no_grad()
     def forward(self,
@@ -330,6 +362,7 @@ class Predictor:
         bs:int=64,          # pictures in a batch
     ) -> Iterator[tuple[object, Prediction|ValueError]]: # each picture with its answer, in order
         "Predict as pictures come, decoding ahead. One that cannot be read gets the error that says why."
+        if bs < 1: raise ValueError(f'bs is {bs}; a batch has 1 picture or more.')
         pictures, queue = iter(pictures), deque()
         def try_tile(picture):
             try: return _tile(picture, self.size)
@@ -392,11 +425,14 @@ def export_model(
     """
     facts = _facts(learn, thresh, cut)
     state = {k: v.detach().cpu().contiguous() for k, v in learn.model.state_dict().items()}
+    broken = [k for k, v in state.items() if not v.isfinite().all()]
+    if broken: raise ValueError(f'the network has NaN or infinity among its weights: {_some(broken)}.')
     with staged(file) as temp:
         save_file(state, temp, {'planet_course': json.dumps(facts)})
         try: again = Predictor(temp, learn.device)
         except ValueError as e:
-            raise ValueError(f'the network cannot be built again from the name {learn.arch!r}: {e} '
+            raise ValueError(f'the network cannot be built again from {learn.arch!r} and cut={cut}: '
+                             f'{str(e).replace(str(temp), str(file))} '
                              'For one that create_cnn did not make, use torch.onnx.export.') from e
         _check_same(learn, again.model)
     return Path(file)
@@ -448,6 +484,7 @@ def _expand(args:Sequence[str]) -> Iterator[str|ValueError]:
 
 def _label_files(predictor:Predictor, files:list, bs:int) -> int: # how many could not be read
     "Write the table to standard output, and what is wrong to standard error."
+    if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(encoding='utf-8', errors='surrogateescape')
     out, bad = csv.writer(sys.stdout, lineterminator='\n'), 0
     out.writerow(['image_name', 'tags', 'file'])
     found, lost = ([f for f in files if isinstance(f, ValueError) == wrong] for wrong in (False, True))
@@ -455,7 +492,8 @@ def _label_files(predictor:Predictor, files:list, bs:int) -> int: # how many cou
     for file, answer in tqdm(answers, total=len(files), unit=' tiles', file=sys.stderr, disable=None):
         if isinstance(answer, ValueError):
             bad += 1
-            tqdm.write(f'planet-predict: {answer}', file=sys.stderr)
+            text = str(answer).replace('set PIL.Image.MAX_IMAGE_PIXELS = None before', 'raise --max-pixels')
+            tqdm.write(f'planet-predict: {text}', file=sys.stderr)
         else: out.writerow([Path(file).stem, answer.tags, file])
     sys.stdout.flush()
     return bad
@@ -473,6 +511,7 @@ def main(
     parser.add_argument('--max-pixels', type=int, help='read pictures up to this size (default: 178,956,970)')
     args = parser.parse_args(argv)
     if args.bs < 1: parser.error(f'--bs is {args.bs}: a batch has 1 picture or more')
+    if args.max_pixels is not None and args.max_pixels < 2: parser.error(f'--max-pixels is {args.max_pixels}')
     if args.max_pixels: PILImage.MAX_IMAGE_PIXELS = args.max_pixels//2   # Pillow refuses twice that
     try:
         predictor = Predictor(args.model, args.device, args.thresh)
@@ -480,6 +519,6 @@ def main(
     except BrokenPipeError: # whoever read the table wanted no more, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (OSError, ValueError, RuntimeError) as e:
+    except (OSError, ValueError, RuntimeError, AssertionError) as e:    # the last: PyTorch without CUDA
         print(f'planet-predict: {e}', file=sys.stderr)
         return 2

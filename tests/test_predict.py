@@ -1,5 +1,5 @@
 """From a trained network to tags: submissions, the real Kaggle client against a server, model files, the command, what goes wrong."""
-import csv, multiprocessing, os, subprocess, sys, textwrap
+import csv, io, os, subprocess, sys, textwrap
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,8 +15,8 @@ from torchvision import models
 from planet_course import download
 from planet_course.core import imagenet_stats
 from planet_course.data import ImageList, Loader, _Source
-from planet_course.download import BadCredentialsError, DataError, OfflineError, RateLimitedError, RulesNotAcceptedError
-from planet_course.interpret import add_correction, read_corrections
+from planet_course.download import BadCredentialsError, DataError, FileGoneError, OfflineError, RateLimitedError, RulesNotAcceptedError
+from planet_course.interpret import add_correction, read_corrections, with_corrections
 from planet_course.learner import Learner
 from planet_course.predict import Predictor, export_model, main, predict, submission, submit_to_kaggle, tta
 from planet_course.vision import create_cnn
@@ -98,7 +98,7 @@ def test_the_same_threshold_everywhere(learn, tiles, model_file, tmp_path):
         wanted = {c for c, x in zip(learn.data.classes, p) if x > .35}
         assert wanted == set(str(tags[Path(file).stem]).split()) - {'nan'} == set(predict(learn, file).labels) == set(again(file).labels)
     for bad in (0., 1., -.2, 1.5, float('nan'), [.2]*3 + [2.]):
-        with pytest.raises(ValueError, match='strictly between'): create_cnn(learn.data, models.resnet18, pretrained=False, thresh=bad)
+        with pytest.raises(ValueError, match='thresh'): create_cnn(learn.data, models.resnet18, pretrained=False, thresh=bad)
 
 
 def test_symmetric_average_of_oblong_tiles_and_of_one_label(tiles):
@@ -148,19 +148,31 @@ def test_a_score_that_does_not_come(kaggle, handed_in, capsys):
     assert 'not scored yet' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('status', [403, 429, 500])
+def test_a_score_that_cannot_be_asked_for(kaggle, handed_in, capsys, status):
+    "It has been handed in: no error that makes anybody do it again."
+    kaggle.fault('GetSubmission', dict(status=status))
+    assert submit_to_kaggle(handed_in, 'x') == ('pending', None, None, 1001)
+    said = capsys.readouterr().out
+    assert '1001 is handed in' in said and '/submissions' in said
+
+
 @pytest.mark.parametrize('call, ill, kind, says', [
     ('StartSubmissionUpload', dict(status=401), BadCredentialsError, 'does not accept your token'),
     ('StartSubmissionUpload', dict(status=403), RulesNotAcceptedError, 'Late Submission'),
     ('CreateSubmission', dict(status=400), DataError, 'attempts may be used up'),
     ('CreateSubmission', dict(status=429), RateLimitedError, 'receipt'),
     ('CreateSubmission', dict(status=503), OfflineError, 'receipt'),
-    ('upload', dict(status=503), OfflineError, 'receipt for the upload'),
-    ('GetSubmission', dict(status=500), OfflineError, 'the score')])
+    ('StartSubmissionUpload', dict(status=404), FileGoneError, 'competition'),
+    ('StartSubmissionUpload', dict(status=400), DataError, 'answers 400'),
+    ('upload', dict(status=503), OfflineError, 'receipt for the upload')])
 def test_what_kaggle_may_answer(kaggle, handed_in, capfd, call, ill, kind, says):
     "The kind, a page to open, a line to type, no secret; and nothing is ever handed in twice."
     kaggle.fault(call, ill)
     with pytest.raises(DataError, match=says) as e: submit_to_kaggle(handed_in, 'x')
     shown = str(e.value) + ''.join(capfd.readouterr())
+    assert 'submit_to_kaggle' in e.value.then or 'same line' in e.value.then
+    if kind in (OfflineError, RateLimitedError) and call == 'CreateSubmission': assert 'whether it has arrived' in e.value.then
     assert e.type is kind and 'https://www.kaggle.com/' in e.value.page and token not in shown and 'Signature=1' not in shown
     assert len(kaggle.asked('CreateSubmission')) <= 1 and len(kaggle.submissions) <= 1
 
@@ -237,6 +249,38 @@ def test_no_byte_of_a_model_file_crashes_the_reader(model_file, tmp_path):
         except ValueError as e: assert 'm.safetensors' in str(e)
 
 
+def test_a_file_that_changes_under_a_predictor(learn, model_file, tmp_path):
+    "Overwritten and cut short in place, as `cp` and a full disk do: what was loaded stays what it was."
+    file, tile = tmp_path/'m.safetensors', learn.data.valid_ds.x.files[0]
+    file.write_bytes(model_file.read_bytes())
+    predictor = Predictor(file, 'cpu')
+    before = predictor(tile).probs
+    with open(file, 'r+b') as f: f.seek(100_000); f.write(bytes(1_000_000))
+    assert torch.equal(predictor(tile).probs, before)
+    os.truncate(file, 100)
+    assert torch.equal(predictor(tile).probs, before)
+
+
+def test_others_may_read_what_is_exported(learn, tmp_path):
+    (tmp_path/'plain').touch()
+    assert export_model(learn, tmp_path/'m.safetensors').stat().st_mode == (tmp_path/'plain').stat().st_mode
+
+
+def test_a_model_with_one_label_asks_for_no_threshold(tiles, tmp_path):
+    learn = create_cnn(bunch(tiles, None), models.resnet18, pretrained=False)
+    file = export_model(learn, tmp_path/'m.safetensors')
+    for thresh in (None, .01, .99): assert len(Predictor(file, 'cpu', thresh)(learn.data.valid_ds.x.files[0]).labels) == 1
+
+
+def test_a_picture_that_breaks_late_costs_only_itself(model_file, tiles):
+    good = tiles/'test-jpg'/'test_0.jpg'
+    cut = Image.open(io.BytesIO(good.read_bytes()[:500]))
+    odd = [cut, Image.new('RGB', (0, 0)), np.zeros((0, 9, 3), np.uint8), torch.zeros(3, 9, 9, dtype=torch.bfloat16), torch.rand(3, 9, 9, requires_grad=True)]
+    answers = [answer for _, answer in Predictor(model_file, 'cpu').stream([good, *odd, good], bs=2)]
+    assert [isinstance(answer, ValueError) for answer in answers] == [False, *[True]*len(odd), False]
+    assert Predictor(model_file, 'cpu')([]) == []
+
+
 # ---- the command -----------------------------------------------------------------------------------------------------
 
 def run(*args, **kwargs):
@@ -266,7 +310,7 @@ def test_a_picture_of_20000_pixels_a_side(model_file, tiles, tmp_path):
     bomb = tmp_path/'bomb.png'
     Image.new('1', (20_000, 20_000)).save(bomb)
     done = run(model_file, bomb, tiles/'test-jpg'/'test_0.jpg')
-    assert done.returncode == 1 and 'bomb' in done.stderr and 'MAX_IMAGE_PIXELS' in done.stderr and len(done.stdout.splitlines()) == 2
+    assert done.returncode == 1 and 'bomb' in done.stderr and '--max-pixels' in done.stderr and len(done.stdout.splitlines()) == 2
     done = run(model_file, tiles/'test-jpg'/'test_0.jpg', '--max-pixels', '1000')
     assert done.returncode == 1 and 'more than 1,000 pixels' in done.stderr
 
@@ -292,14 +336,25 @@ def test_a_reader_that_wants_no_more(model_file, tiles):
 
 # ---- corrections -----------------------------------------------------------------------------------------------------
 
-def _add(file, k):
-    for i in range(40): add_correction(file, f'tile_{k}_{i}', 'clear', 'clear primary')
-
-
 def test_corrections_from_several_processes(tmp_path, capsys):
     "One file, one heading, no record lost or torn."
-    file = tmp_path/'fixes.csv'
-    writers = [multiprocessing.get_context('fork').Process(target=_add, args=(file, k)) for k in range(4)]
-    for w in writers: w.start()
-    for w in writers: w.join()
-    assert len(read_corrections(file, ['clear', 'primary'])) == 160 and capsys.readouterr().out == ''
+    code = ('import sys; from planet_course.interpret import add_correction\n'
+            'for i in range(40): add_correction("fixes.csv", f"tile_{sys.argv[1]}_{i}", "clear", "clear primary")')
+    writers = [subprocess.Popen([sys.executable, '-c', code, str(k)], cwd=tmp_path) for k in range(3)]
+    assert [writer.wait(120) for writer in writers] == [0]*3
+    assert len(read_corrections(tmp_path/'fixes.csv', ['clear', 'primary'])) == 120 and capsys.readouterr().out == ''
+
+
+def test_corrections_that_excel_saved(tmp_path):
+    add_correction(tmp_path/'fixes.csv', 'train_1', 'clear', 'clear primary')
+    text = (tmp_path/'fixes.csv').read_text().replace('\n', '\r\n')
+    (tmp_path/'fixes.csv').write_bytes(b'\xef\xbb\xbf' + text.encode())
+    add_correction(tmp_path/'fixes.csv', 'train_2', 'clear', 'haze')
+    assert read_corrections(tmp_path/'fixes.csv', ['clear', 'haze', 'primary']).image_name.tolist() == ['train_1', 'train_2']
+
+
+def test_corrections_of_one_label(tiles):
+    lists = bunch(tiles, None).lists
+    fixes = pd.DataFrame(dict(image_name=['train_0', 'train_1'], actual=lists.classes[:1]*2))
+    data = with_corrections(lists, fixes).databunch(bs=2, device='cpu')
+    assert data.train_ds.labels.count(lists.classes[0]) >= 2 and data.one_batch()[1].ndim == 1
