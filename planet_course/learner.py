@@ -7,7 +7,7 @@ __all__ = ['Callback', 'FitRecord', 'set_trainable', 'set_hypers', 'pick_precisi
            'save_state', 'load_state', 'Recorder', 'activation_of', 'Learner', 'suggest_bs']
 
 # %% ../nbs/08_learner.ipynb #6544e294
-import difflib, math, os, random, time
+import difflib, math, random, time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
