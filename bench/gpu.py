@@ -40,7 +40,7 @@ def made_data(lists, size:int, bs:int, device):
 
 def ceilings(device) -> tuple[float, float]:
     "What the device reaches: FLOP/s of a large matrix product in the precision of training, bytes/s of a large copy."
-    big, dtype = (8192, torch.bfloat16) if device.type == 'cuda' else (2048, torch.float32)
+    big, dtype = (8192, torch.bfloat16) if device.type == 'cuda' else (1024, torch.float32)
     a, b = (torch.randn(big, big, device=device, dtype=dtype) for _ in range(2))
     x = torch.rand(2**28 if device.type == 'cuda' else 2**25, device=device)
     y = torch.empty_like(x)

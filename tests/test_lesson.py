@@ -78,7 +78,7 @@ def test_its_page_shows_tables_and_pictures(lesson, tmp_path):
 def test_it_runs_on_the_sample(sample_tgz, tmp_path, monkeypatch):
     "`make lesson DATA=sample`: 1,000 real tiles, fetched as from fast.ai, but from a server on this machine; small and short."
     for knob in knobs: monkeypatch.delenv(knob, raising=False)
-    for name, value in dict(DATA='sample', IN_TEST='1', PLANET_COURSE_HOME=tmp_path, CUDA_VISIBLE_DEVICES='').items():
+    for name, value in dict(DATA='sample', IN_TEST='1', SIZES='32,48', PLANET_COURSE_HOME=tmp_path, CUDA_VISIBLE_DEVICES='').items():
         monkeypatch.setenv(name, str(value))
     nb = nbformat.read(root/'nbs'/'10_planet.ipynb', as_version=4)
     with FakeKaggle() as server:

@@ -243,7 +243,7 @@ def test_no_byte_of_a_model_file_crashes_the_reader(model_file, tmp_path):
     for n in [*range(12), header - 1, header, header + 7, len(whole) - 1]:
         file.write_bytes(whole[:n])
         with pytest.raises(ValueError, match='m.safetensors'): Predictor(file, 'cpu')
-    for at in rng.randint(header, size=150):
+    for at in rng.randint(header, size=60):
         file.write_bytes(whole[:at] + bytes([rng.randint(256)]) + whole[at + 1:])
         try: Predictor(file, 'cpu')
         except ValueError as e: assert 'm.safetensors' in str(e)
@@ -303,16 +303,19 @@ def test_a_folder_with_unreadable_files(learn, model_file, tiles, tmp_path):
     for name, why in (('test_1.jpg', 'is empty'), ('test_2.jpg', 'cut short'), ('dir.jpg', 'this is no file'), ('gone.jpg', 'no such file'), ('/empty', 'no pictures')):
         line, = (line for line in done.stderr.splitlines() if name in line and 'planet-predict:' in line)
         assert why in line
-    assert run(model_file, tiles/'test-jpg').returncode == 0
+    assert main([str(model_file), str(tiles/'test-jpg')]) == 0
 
 
-def test_a_picture_of_20000_pixels_a_side(model_file, tiles, tmp_path):
+def test_a_picture_of_20000_pixels_a_side(model_file, tiles, tmp_path, capsys, monkeypatch):
     bomb = tmp_path/'bomb.png'
     Image.new('1', (20_000, 20_000)).save(bomb)
-    done = run(model_file, bomb, tiles/'test-jpg'/'test_0.jpg')
-    assert done.returncode == 1 and 'bomb' in done.stderr and '--max-pixels' in done.stderr and len(done.stdout.splitlines()) == 2
-    done = run(model_file, tiles/'test-jpg'/'test_0.jpg', '--max-pixels', '1000')
-    assert done.returncode == 1 and 'more than 1,000 pixels' in done.stderr
+    tile = tiles/'test-jpg'/'test_0.jpg'
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', Image.MAX_IMAGE_PIXELS)      # --max-pixels changes it for the process
+    assert main([*map(str, (model_file, bomb, tile))]) == 1
+    out, err = capsys.readouterr()
+    assert 'bomb' in err and '--max-pixels' in err and len(out.splitlines()) == 2
+    assert main([*map(str, (model_file, tile)), '--max-pixels', '1000']) == 1
+    assert 'more than 1,000 pixels' in capsys.readouterr().err
 
 
 def test_the_command_without_a_model(model_file, tiles, tmp_path, capsys):
@@ -340,9 +343,9 @@ def test_corrections_from_several_processes(tmp_path, capsys):
     "One file, one heading, no record lost or torn."
     code = ('import sys; from planet_course.interpret import add_correction\n'
             'for i in range(40): add_correction("fixes.csv", f"tile_{sys.argv[1]}_{i}", "clear", "clear primary")')
-    writers = [subprocess.Popen([sys.executable, '-c', code, str(k)], cwd=tmp_path) for k in range(3)]
-    assert [writer.wait(120) for writer in writers] == [0]*3
-    assert len(read_corrections(tmp_path/'fixes.csv', ['clear', 'primary'])) == 120 and capsys.readouterr().out == ''
+    writers = [subprocess.Popen([sys.executable, '-c', code, str(k)], cwd=tmp_path) for k in range(2)]
+    assert [writer.wait(120) for writer in writers] == [0]*2
+    assert len(read_corrections(tmp_path/'fixes.csv', ['clear', 'primary'])) == 80 and capsys.readouterr().out == ''
 
 
 def test_corrections_that_excel_saved(tmp_path):
