@@ -271,6 +271,7 @@ def _nested(logits:Tensor, targs:Tensor, tune, part:Tensor) -> Tensor: # F2 by t
         given[here] = _decide(logits[here], tune(logits[~here], targs[~here]))
     return fbeta_by_tile(given, targs)
 
+# %% ../nbs/11_interpret.ipynb #5b9a75ec
 def compare_rules(
     logits:Tensor,  # raw model outputs, shape (n, c)
     targs:Tensor,   # 0/1 targets, shape (n, c)

@@ -81,6 +81,7 @@ def _thresh_for(learn:Learner, thresh=None) -> float|Tensor|None:
     thresh = check_thresh(learn.thresh if thresh is None else thresh, learn.data.c)
     return thresh if _activation(learn) is torch.sigmoid else None
 
+# %% ../nbs/12_predict.ipynb #b7fff1a9
 def predict(
     learn:Learner,  # trained
     tile,           # path, bytes, PIL image, `Image`, or bytes as array (h, w[, 3 or 4]) or tensor (3, h, w)
@@ -132,6 +133,7 @@ def _check_names(names:Sequence[str], wanted:Sequence[str], sample:Path) -> None
     raise ValueError(f'{"; ".join(told)}. {sample.name} has {len(wanted):,} names, and each is wanted once. '
                      'Give one loader for each test folder: test-jpg and test-jpg-additional.')
 
+# %% ../nbs/12_predict.ipynb #eb34e4ca
 def _write_tags(file:Path, learn:Learner, dls:list, names:list, wanted:list, thresh, get_probs) -> list[str]:
     "Predict, and write the table to `file`; gives the tags of `wanted`. Raises `ValueError` for NaN."
     probs = torch.cat([get_probs(learn, dl)[0] for dl in dls])
@@ -222,6 +224,7 @@ def _upload(file:Path, again:str) -> str: # Kaggle's token for the uploaded file
     _persist(put, 'a receipt for the upload', f'{_page}/submissions', {})
     return place.token
 
+# %% ../nbs/12_predict.ipynb #30168afb
 def _wait_for_score(ref:int, wait:float, again:str) -> Score:
     "Ask about a submission until it is scored, or `wait` seconds are over, or Kaggle gives no answer."
     from planet_course.download import DataError
@@ -289,6 +292,7 @@ def _why_not(facts:dict) -> str:
     else: wrong['thresh'] = facts['thresh'] is not None
     return ', '.join(f'{name} is {str(facts[name])[:60]}' for name, is_wrong in wrong.items() if is_wrong)
 
+# %% ../nbs/12_predict.ipynb #02ec2d26
 def _read_export(file:Path) -> tuple[dict, dict]: # the facts, the state dict
     "Read and check a model file. Raises `FileNotFoundError`, `ValueError`."
     if not file.is_file():
@@ -413,6 +417,7 @@ def _check_same(learn:Learner, again:nn.Module) -> None:
     if not differ <= 1e-3:
         raise ValueError(f'what torchvision builds as {learn.arch!r} answers differently (by {differ:.2g}).')
 
+# %% ../nbs/12_predict.ipynb #4c2f7f4d
 def export_model(
     learn:Learner,          # made by `create_cnn`, trained
     file:str|Path,          # where to; by custom it ends in .safetensors
@@ -498,6 +503,7 @@ def _label_files(predictor:Predictor, files:list, bs:int) -> int: # how many cou
     sys.stdout.flush()
     return bad
 
+# %% ../nbs/12_predict.ipynb #a18b0329
 def main(
     argv:Sequence[str]|None=None, # None: what was typed
 ) -> int: # exit status: 0, 1 if a picture could not be read, 2 if there is no model
