@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from .cache import TileCache, decode
+from .cache import TileCache, decode, stored_size
 from .core import default_device, free_memory, keep_freed_memory, show_images
 
 # %% ../nbs/05_data_block.ipynb #e66dd879
@@ -179,6 +179,7 @@ class ImageList(_Splits):
     files: tuple[str, ...]        # the pictures
     path: Path                    # the folder of the data set: caches and models go below it
     df: pd.DataFrame|None = None  # the table, a row for each file
+    kind = None                   # what a target is, see `Category`; None: one label or several, as they come
 
     @classmethod
     def from_df(cls,
@@ -225,15 +226,15 @@ class ImageList(_Splits):
         "Both lists, one after the other."
         both = self.df is not None and other.df is not None
         df = pd.concat([self.df, other.df], ignore_index=True) if both else None
-        return ImageList(self.files + other.files, self.path, df)
+        return replace(self, files=self.files + other.files, df=df)
 
     def _rows(self, rows):
         df = None if self.df is None else self.df.iloc[rows]
-        return ImageList(tuple(self.files[i] for i in rows), self.path, df)
+        return replace(self, files=tuple(self.files[i] for i in rows), df=df)
 
     def __len__(self): return len(self.files)
     def __getitem__(self, i): return Image(self.files[i])
-    def __repr__(self): return f'{_show_list("ImageList", self)}\nPath: {self.path}'
+    def __repr__(self): return f'{_show_list(type(self).__name__, self)}\nPath: {self.path}'
 
     label_from_df, label_from_folder = _later('label_from_df', 'split'), _later('label_from_folder', 'split')
     label_from_func, transform = _later('label_from_func', 'split'), _later('transform', 'split', 'label')
@@ -268,19 +269,23 @@ class ItemLists:
         return _label(self, tuple(Path(f).parent.name for f in self.items.files), classes)
 
     def label_from_func(self,
-        func:Callable,                   # file (a `Path`) to its label, or to a list of labels
+        func:Callable,                   # file (a `Path`) to its label, a list of labels, or another target
         classes:Sequence[str]|None=None, # the vocabulary; None: all labels that occur, sorted
     ) -> 'LabelLists':
-        "Labels from a function of the file."
-        found = [func(Path(f)) for f in self.items.files]
-        labels = (tuple(map(str, o)) if isinstance(o, (list, tuple, set)) else str(o) for o in found)
-        return _label(self, tuple(labels), classes)
+        "Labels from a function of the file; where it fails, the error names the file too."
+        return _label(self, tuple(_ask(func, f) for f in self.items.files), classes)
 
     def __repr__(self): return _show_parts('ItemLists', self.train, self.valid, None)
 
     transform, databunch = _later('transform', 'label'), _later('databunch', 'label', 'transform')
 
 # %% ../nbs/05_data_block.ipynb #88c9c1c2
+def _ask(func:Callable, file:str):
+    try: return func(Path(file))
+    except Exception as e:
+        e.add_note(f'label_from_func asked for the label of {file}')
+        raise
+
 def _labels_from_df(items:ImageList, cols:int|str, label_delim:str|None) -> tuple:
     "The labels as they stand in the table: for each tile one, or with `label_delim` a tuple."
     if items.df is None: raise ValueError('no table came with these tiles: use label_from_folder or _func.')
@@ -302,43 +307,75 @@ def _targets(labels:Sequence, classes:Sequence[str], multi:bool) -> Tensor:
     return torch.from_numpy(targs)
 
 # %% ../nbs/05_data_block.ipynb #bcbfb36a
-def _label(lists:ItemLists, labels:tuple, classes:Sequence[str]|None) -> 'LabelLists':
-    "Labels with their vocabulary. Raises `ValueError` for a label that `classes` does not have."
-    multi = any(not isinstance(o, str) for o in labels)
-    if multi: labels = tuple((o,) if isinstance(o, str) else o for o in labels)
-    found = [set(o) if multi else {o} for o in labels]
-    names = sorted(set().union(*found)) if classes is None else list(map(str, classes))
-    unknown = sorted(set().union(*found) - set(names))
+def _categories(found:tuple, lists:ItemLists, classes:Sequence[str]|None) -> tuple:
+    "Labels, vocabulary, kind. Raises `ValueError` for a label that `classes` does not have."
+    found = [tuple(map(str, o)) if isinstance(o, (list, tuple, set)) else str(o) for o in found]
+    multi = any(not isinstance(o, str) for o in found)
+    labels = tuple((o,) if multi and isinstance(o, str) else o for o in found)
+    sets = [set(o) if multi else {o} for o in labels]
+    names = sorted(set().union(*sets)) if classes is None else list(map(str, classes))
+    unknown = sorted(set().union(*sets) - set(names))
     if unknown: raise ValueError(f'labels not in classes={names}: {_some(unknown)}. Add them.')
-    trained = set().union(*(found[i] for i in lists.train_idx))
-    counts = Counter(name for i in lists.valid_idx for name in found[i])
+    trained = set().union(*(sets[i] for i in lists.train_idx))
+    counts = Counter(name for i in lists.valid_idx for name in sets[i])
     unseen = [f'{name} ({counts[name]} in validation)' for name in names if name not in trained]
     if unseen: print(f'no training tile has {_some(unseen)}: kept as a class, its tiles count as missed')
-    kind = MultiCategory if multi else Category
-    return LabelLists(lists.items, lists.train_idx, lists.valid_idx, labels, names, kind)
+    return labels, names, MultiCategory if multi else Category
+
+def _label(lists:ItemLists, found:tuple, classes:Sequence[str]|None) -> 'LabelLists':
+    "Targets of the list's kind, from what was found for each tile."
+    label = lists.items.kind.label if lists.items.kind else _categories
+    return LabelLists(lists.items, lists.train_idx, lists.valid_idx, *label(found, lists, classes))
 
 # %% ../nbs/05_data_block.ipynb #2334fcb4
 @dataclass(frozen=True, repr=False)
 class Category:
-    "The one label of a tile."
-    obj: str|tuple               # the label or labels, as they were written
-    classes: list                # the vocabulary
+    """The one label of a tile. The class is a *kind of target*: it knows how targets of its kind are used.
+
+    Another kind overrides what differs, and has `label(found, lists, classes) -> labels, classes, kind`.
+    """
+    obj: str|tuple                       # the label or labels, as they were written
+    classes: list                        # the vocabulary
+    file: str = ''                       # the tile's picture file
+    size: int|tuple[int,int]|None = None # the tile's pixels
+    loss_func, moves, collate_fn = nn.CrossEntropyLoss, False, None # the loss; must it move with the tile?
+
+    @staticmethod
+    def encode(labels:Sequence, classes:list, files:Sequence[str], size) -> Tensor: # class numbers, (n,)
+        "The targets of n tiles."
+        return _targets(labels, classes, False)
+
+    @staticmethod
+    def batch(yb, params, h:int, w:int): # `params`: what the tiles' transforms drew, or None
+        "The targets of a batch of `h` x `w` tiles as the loss takes them, moved as the tiles are."
+        return yb
+
+    @staticmethod
+    def draw(ax, y, classes:list) -> None: # `y`: one tile's part of what `batch` gives
+        "Show a target over its tile."
+        ax.set_title(';'.join(classes[i] for i in (y.nonzero().flatten() if y.ndim else [y])), fontsize=9)
 
     @property
-    def data(self) -> Tensor:    # the class number, 0-d; for several labels float zeros and ones, shape (c,)
+    def data(self): # the class number, 0-d; for several labels float zeros and ones, shape (c,)
         "The target."
-        return _targets([self.obj], self.classes, isinstance(self, MultiCategory))[0]
+        return self.encode([self.obj], self.classes, [self.file], self.size)[0]
 
     def __str__(self): return self.obj
     def __repr__(self): return f'{type(self).__name__} {self}'
 
 class MultiCategory(Category):
     "The labels of a tile."
+    loss_func = nn.BCEWithLogitsLoss
+
+    @staticmethod
+    def encode(labels, classes, files, size): return _targets(labels, classes, True)
+
     def __str__(self): return ';'.join(self.obj)
 
 class EmptyLabel(Category):
-    "The label of a test tile: nobody knows it, and its target is zero."
-    data = property(lambda self: torch.tensor(0.), doc='No target.')
+    "The label of a test tile: nobody knows it, and its target is zeros."
+    @staticmethod
+    def encode(labels, classes, files, size): return torch.zeros(len(labels), len(classes))
 
 # %% ../nbs/05_data_block.ipynb #00f48594
 @dataclass(frozen=True, repr=False, eq=False)
@@ -347,28 +384,41 @@ class LabelList:
     x: ImageList                       # the tiles
     labels: tuple                      # for each tile its label, or the tuple of its labels
     classes: list                      # the vocabulary
-    kind: type = Category              # `Category`, `MultiCategory` or `EmptyLabel`
+    kind: type = Category              # what a target is, see `Category`
     size: int|tuple[int,int]|None = None # pixels; None: as stored
 
     @property
-    def targets(self) -> Tensor: # float, shape (n, c), for several labels a tile; long, shape (n,), for one
-        "The targets of all tiles."
-        if self.kind is EmptyLabel: return torch.zeros(len(self), len(self.classes))
-        return _targets(self.labels, self.classes, self.kind is MultiCategory)
+    def targets(self) -> Tensor|list: # float, (n, c), for several labels a tile; long, (n,), for one
+        "The targets of all tiles; a list where they have no common shape."
+        return self.kind.encode(self.labels, self.classes, self.x.files, self.size)
+
+    @property
+    def items(self) -> list[Path]:
+        "The picture files."
+        return list(map(Path, self.x.files))
 
     def __len__(self): return len(self.x)
 
     def __getitem__(self, i):
-        return Image(self.x.files[i], self.size), self.kind(self.labels[i], self.classes)
+        file = self.x.files[i]
+        return Image(file, self.size), self.kind(self.labels[i], self.classes, file, self.size)
 
     def __repr__(self):
         pairs = [self[i] for i in range(min(5, len(self)))]
         x, y = (','.join(map(str, side)) for side in zip(*pairs)) if pairs else ('', '')
-        return (f'LabelList ({len(self)} items)\nx: ImageList\n{x}\n'
+        return (f'LabelList ({len(self)} items)\nx: {type(self.x).__name__}\n{x}\n'
                 f'y: {self.kind.__name__}List\n{y}\nPath: {self.x.path}')
 
 # %% ../nbs/05_data_block.ipynb #dcd90669
-def _check_size(size:int|tuple[int,int]|None) -> None:
+def _only_size(files:Sequence[str]) -> tuple[int,int]:
+    "The size that all pictures are stored in. Raises `ValueError` naming two that differ."
+    first = stored_size(files[0])
+    other = next((f for f in files if stored_size(f) != first), None)
+    if other is None: return first
+    raise ValueError(f'pictures of several sizes: {files[0]} is {first}, {other} is {stored_size(other)}. '
+                     'Give size=, pixels of a side, or (h, w).')
+
+def _check_size(size:int|tuple[int,int]) -> None:
     "Raises `ValueError` if a network can do nothing with the size; one printed line if it can do little."
     sides = size if isinstance(size, (tuple, list)) else (size,)
     if not all(isinstance(s, int) and s >= 32 for s in sides) or len(sides) > 2:
@@ -383,6 +433,15 @@ def _pair(tfms) -> tuple:
     raise TypeError(f'tfms is {tfms}; it is a pair (training, validation), as get_transforms() makes it; '
                     'each may be None, or a function on a float batch.')
 
+def _check_moves(kind:type, tfms:tuple, tfm_y:bool) -> None:
+    "Raises `ValueError` where tile and target would part."
+    if tfm_y and not kind.moves:
+        raise ValueError('tfm_y is for targets that move with the tile, as masks; labels do not.')
+    plain = [t for t in tfms if t is not None and not hasattr(t, 'sample')]
+    if kind.moves and (plain or any(tfms) and not tfm_y):
+        raise ValueError(f'the tiles would move without their targets ({kind.__name__}). Pass tfms=None; or '
+                         'tfm_y=True and get_transforms(), whose draws serve both.')
+
 # %% ../nbs/05_data_block.ipynb #b1a80169
 @dataclass(frozen=True, repr=False, eq=False)
 class LabelLists:
@@ -392,7 +451,7 @@ class LabelLists:
     valid_idx: np.ndarray               # rows for validation
     labels: tuple                       # for each tile its label, or the tuple of its labels
     classes: list                       # the vocabulary
-    kind: type                          # `Category` or `MultiCategory`
+    kind: type                          # what a target is, see `Category`
     test_items: ImageList|None = None   # tiles without labels
     tfms: tuple = (None, None)          # transforms for training, for validation
     size: int|tuple[int,int]|None = None # pixels; None: not chosen yet
@@ -420,7 +479,7 @@ class LabelLists:
         return replace(self, test_items=_as_list(items, self.items.path))
 
     def add_test_folder(self,
-        test_folder:str='test-jpg', # a folder below the path
+        test_folder:str='test', # a folder below the path
     ) -> 'LabelLists':              # new lists with these test tiles
         "All pictures of a folder as test tiles."
         path = self.items.path
@@ -429,12 +488,16 @@ class LabelLists:
     def transform(self,
         tfms:Sequence|None=None,           # (training, validation) as `get_transforms` makes it, or functions
         size:int|tuple[int,int]|None=None, # pixels, 32 or more; int: scale, crop to a square; (h, w): squish
-        tfm_y:bool=False,                  # move the target with the tile? labels do not move
+        tfm_y:bool=False,                  # move the target with the tile? masks, boxes, points; not labels
     ) -> 'LabelLists':                     # new lists; this one keeps its own size and transforms
-        "Choose transforms and size. Raises `ValueError` for a size that cannot be, or `tfm_y` with labels."
-        if tfm_y: raise ValueError('tfm_y is for targets that move with the tile, as masks; labels do not.')
+        """Choose transforms and size; without a size, the one that all pictures have.
+
+        Raises `ValueError` for a size that cannot be, and where `tfm_y` does not fit the targets.
+        """
+        tfms, size = _pair(tfms), _only_size(self.items.files) if size is None else size
+        _check_moves(self.kind, tfms, tfm_y)
         _check_size(size)
-        return replace(self, tfms=_pair(tfms), size=size)
+        return replace(self, tfms=tfms, size=size)
 
     def databunch(self,
         bs:int=64,                     # tiles in a training batch
@@ -482,14 +545,18 @@ class _Source:
         return torch.index_select(self.tiles, 0, rows, out=pinned).to(self.device, non_blocking=True)
 
 # %% ../nbs/05_data_block.ipynb #9f9adafd
-def _finish(xb:Tensor, tfms, gen:torch.Generator, stats:Tensor|None) -> Tensor:
+def _sample(tfms, xb:Tensor, gen:torch.Generator):
+    "What the transforms draw for a batch; None if they are a function, or there are none."
+    return tfms.sample(len(xb), *xb.shape[-2:], generator=gen) if hasattr(tfms, 'sample') else None
+
+def _finish(xb:Tensor, tfms, params, stats:Tensor|None) -> Tensor:
     """Tiles on the device (bytes, or floats in [0, 1]) to what the network sees: float, channels last.
 
-    `tfms.apply` turns bytes into a new float tensor, with what `tfms.sample` draws from `gen`; `stats`, shape
+    `tfms.apply` turns bytes into a new float tensor, with the `params` that `_sample` drew; `stats`, shape
     (2, 3, 1, 1): mean, standard deviation.
     """
     is_new, draws = xb.dtype == torch.uint8, hasattr(tfms, 'sample')
-    if draws: xb = tfms.apply(xb, tfms.sample(len(xb), *xb.shape[-2:], generator=gen))
+    if draws: xb = tfms.apply(xb, params)
     elif is_new: xb = xb.float().div_(255)
     if not draws and tfms is not None: xb, is_new = tfms(xb), False
     own = Tensor.contiguous if is_new else Tensor.clone     # what was made from bytes is ours to change
@@ -497,17 +564,24 @@ def _finish(xb:Tensor, tfms, gen:torch.Generator, stats:Tensor|None) -> Tensor:
     return xb if stats is None else xb.sub_(stats[0]).div_(stats[1])
 
 # %% ../nbs/05_data_block.ipynb #23af2e36
+def _pick(targs:Tensor|list, rows:Tensor, rows_there:Tensor) -> Tensor|list:
+    return [targs[i] for i in rows.tolist()] if isinstance(targs, list) else targs.index_select(0, rows_there)
+
+def _to(yb:Tensor|tuple, device:torch.device) -> Tensor|tuple:
+    return tuple(y.to(device) for y in yb) if isinstance(yb, tuple) else yb.to(device)
+
 @dataclass(frozen=True, repr=False, eq=False)
 class Loader:
     "Goes over tiles in batches (`xb`, `yb`) on the device; in a new order every time if `train`."
     source: _Source               # where tiles are picked from
     rows: Tensor                  # which of its rows, long
-    targs: Tensor                 # the targets of all its rows, on the device
+    targs: Tensor|list            # the targets of all its rows, on the device; a list stays on the CPU
     bs: int                       # tiles in a batch
     tfms: object = None           # None, an object with `sample` and `apply`, or a function on float batches
     stats: Tensor|None = None     # mean and standard deviation by channel, shape (2, 3, 1, 1), on the device
     train: bool = False           # shuffle, and drop a last batch that is not full?
     collate_fn: Callable|None = None # list of (uint8 tile, target) to a batch
+    kind: type = Category         # what a target is
 
     def __len__(self): return len(self.rows)//self.bs if self.train else -(-len(self.rows)//self.bs)
 
@@ -528,13 +602,16 @@ class Loader:
 
     def _batches(self, gen):
         order = torch.randperm(len(self.rows), generator=gen) if self.train else slice(None)
-        rows = self.rows[order]
-        there = (rows.pin_memory() if self.targs.is_cuda else rows).to(self.targs.device, non_blocking=True)
+        rows, device = self.rows[order], self.source.device
+        there = (rows.pin_memory() if device.type == 'cuda' else rows).to(device, non_blocking=True)
         for i in range(0, len(self)*self.bs, self.bs):
-            there_b = there[i:i + self.bs]
-            xb, yb = self.source.pick(rows[i:i + self.bs], there_b), self.targs.index_select(0, there_b)
-            if self.collate_fn: xb, yb = (o.to(self.targs.device) for o in self.collate_fn(list(zip(xb, yb))))
-            yield _finish(xb, self.tfms, gen, self.stats), yb
+            here, there_b = rows[i:i + self.bs], there[i:i + self.bs]
+            xb, yb = self.source.pick(here, there_b), _pick(self.targs, here, there_b)
+            if self.collate_fn: xb, yb = self.collate_fn(list(zip(xb, yb)))
+            xb = xb.to(device)
+            params = _sample(self.tfms, xb, gen)
+            yb = _to(self.kind.batch(yb, params, *xb.shape[-2:]), device)
+            yield _finish(xb, self.tfms, params, self.stats), yb
 
 # %% ../nbs/05_data_block.ipynb #38a1ee8a
 @dataclass(frozen=True, repr=False, eq=False)
@@ -559,11 +636,13 @@ class DataBunch:
 
     @property
     def loss_func(self) -> nn.Module: # of logits and targets
-        "The loss that fits the labels."
-        return nn.BCEWithLogitsLoss() if self.lists.kind is MultiCategory else nn.CrossEntropyLoss()
+        "The loss that fits the targets."
+        return self.lists.kind.loss_func()
 
     @cached_property
-    def _targs(self): return self.lists._part(range(len(self.lists.items))).targets.to(self.device)
+    def _targs(self):
+        targs = self.lists._part(range(len(self.lists.items))).targets
+        return targs if isinstance(targs, list) else targs.to(self.device)
 
     @cached_property
     def train_dl(self) -> Loader: # shuffled, full batches only
@@ -583,15 +662,17 @@ class DataBunch:
         ds = lists.test
         if ds is None: raise ValueError('no test tiles: pass some, or call add_test_folder after labelling.')
         source = _Source(TileCache(ds.x.files, self.size, self.path/'.tiles'), self.device, self.cache)
-        return _loader(self, source, range(len(ds)), ds.targets.to(self.device), self.val_bs, False)
+        dl = _loader(self, source, range(len(ds)), ds.targets.to(self.device), self.val_bs, False)
+        return replace(dl, kind=ds.kind, collate_fn=None if self.lists.kind.collate_fn else self.collate_fn)
 
     def one_batch(self,
-        ds:str='train',         # 'train', 'valid' or 'test'
-    ) -> tuple[Tensor, Tensor]: # xb and yb, as a learner gets them
+        ds_type:str='train',    # 'train', 'valid' or 'test'
+    ) -> tuple[Tensor, Tensor]: # xb and yb, as a learner gets them; for boxes yb is a pair
         "The first batch of a new pass."
-        if ds not in ('train', 'valid', 'test'): raise ValueError(f'ds is {ds!r}; not train, valid, test.')
-        dl = self.test_dl() if ds == 'test' else getattr(self, f'{ds}_dl')
-        if not len(dl): raise ValueError(f'there are no {ds} tiles; split_by_rand_pct() keeps some aside.')
+        if ds_type not in ('train', 'valid', 'test'):
+            raise ValueError(f'ds_type is {ds_type!r}; not train, valid, test.')
+        dl = self.test_dl() if ds_type == 'test' else getattr(self, f'{ds_type}_dl')
+        if not len(dl): raise ValueError(f'no {ds_type} tiles; split_by_rand_pct() keeps some aside.')
         return next(iter(dl))
 
     def normalize(self,
@@ -611,10 +692,10 @@ class DataBunch:
     def show_batch(self,
         rows:int=3,               # rows and columns of the grid
         figsize:tuple|None=None,  # inches (width, height)
-        ds:str='train',           # 'train', 'valid' or 'test'
+        ds_type:str='train',      # 'train', 'valid' or 'test'
     ) -> np.ndarray:              # the matplotlib axes, shape (rows, rows)
-        "Tiles of one batch as the network gets them, augmented but not normalised, with their labels."
-        return _show_batch(self, rows, figsize, ds)
+        "Tiles of one batch as the network gets them, augmented but not normalised, with their targets."
+        return _show_batch(self, rows, figsize, ds_type)
 
     def __repr__(self): return _show_parts('ImageDataBunch', self.train_ds, self.valid_ds, self.test_ds)
 
@@ -640,7 +721,8 @@ def _loader(data:DataBunch, source:_Source, rows, targs:Tensor, bs:int, train:bo
     "One loader of a bunch."
     stats = None if data.stats is None else _stats_on(data.stats, data.device)
     rows, tfms = torch.as_tensor(rows, dtype=torch.long), data.lists.tfms[0 if train else 1]
-    return Loader(source, rows, targs, bs, tfms, stats, train, data.collate_fn)
+    kind = data.lists.kind
+    return Loader(source, rows, targs, bs, tfms, stats, train, data.collate_fn or kind.collate_fn, kind)
 
 # %% ../nbs/05_data_block.ipynb #c5b9220e
 def _check_stats(data:DataBunch, stats:tuple|None) -> tuple:
@@ -654,9 +736,10 @@ def _check_stats(data:DataBunch, stats:tuple|None) -> tuple:
         raise ValueError(f'stats is {stats}; give three means and three standard deviations above 0.')
     return mean, std
 
-def _show_batch(data:DataBunch, rows:int, figsize, ds:str) -> np.ndarray:
-    "The first rows*rows tiles of a batch with their labels."
-    xb, yb = data.one_batch(ds)
-    xb, yb = data.denorm(xb[:rows*rows]).clamp(0, 1).cpu(), yb[:rows*rows].cpu()
-    names = [';'.join(data.classes[i] for i in (y.nonzero().flatten() if y.ndim else [y])) for y in yb]
-    return show_images(xb, titles=names, ncols=rows, figsize=figsize)
+def _show_batch(data:DataBunch, rows:int, figsize, ds_type:str) -> np.ndarray:
+    "The first rows*rows tiles of a batch, each with its target."
+    xb, yb = data.one_batch(ds_type)
+    axes = show_images(data.denorm(xb[:rows*rows]).clamp(0, 1).cpu(), ncols=rows, figsize=figsize)
+    kind, yb = EmptyLabel if ds_type == 'test' else data.lists.kind, _to(yb, torch.device('cpu'))
+    for ax, y in zip(axes.flat, zip(*yb) if isinstance(yb, tuple) else yb): kind.draw(ax, y, data.classes)
+    return axes

@@ -31,7 +31,8 @@ from . import __version__
 from .augment import Transforms, symmetry
 from .cache import decode
 from .core import default_device, keep_freed_memory, staged, writable_folder
-from .data import Image, ImageList, Loader, _column, _finish, _read_csv, _some, _stats_on
+from .data import (Category, Image, ImageList, Loader, _column, _finish, _read_csv,
+                                _sample, _some, _stats_on)
 from .interpret import _check_tags
 from .learner import Learner, _differing_tensors, activation_of, evaluate
 from .metrics import check_thresh
@@ -71,7 +72,9 @@ def _prediction(probs:Tensor, classes:Sequence[str], thresh:float|Tensor|None) -
     return Prediction({classes[i]: probs[i].item() for i in order.tolist()}, probs)
 
 def _activation(learn:Learner) -> Callable: # logits to probabilities
-    "Raises `ValueError` for a loss that does not say how."
+    "Raises `ValueError` for a loss that does not say how, and for targets that are no labels."
+    kind = getattr(getattr(learn.data, 'lists', None), 'kind', Category)
+    if kind.moves: raise ValueError(f'this is for labels, and these targets are {kind.__name__}: use get_preds().')
     activation = activation_of(learn.loss_func)
     if not isinstance(activation, nn.Identity): return activation
     raise ValueError(f'no known way from logits to probabilities for {learn.loss_func}.')
@@ -91,7 +94,8 @@ def predict(
     data, thresh = learn.data, _thresh_for(learn, thresh)
     stats = None if data.stats is None else _stats_on(data.stats, learn.device)
     xb = _tile(tile, data.size)[None].to(learn.device)
-    xb = _finish(xb, data.lists.tfms[1], torch.Generator().manual_seed(0), stats)
+    tfms = data.lists.tfms[1]
+    xb = _finish(xb, tfms, _sample(tfms, xb, torch.Generator().manual_seed(0)), stats)
     learn.model.eval()
     with torch.no_grad(): probs = _activation(learn)(learn.forward(xb))[0].cpu()
     return _prediction(probs, data.classes, thresh)

@@ -14,6 +14,7 @@ from torch import nn, Tensor
 from torchvision import models
 
 from .learner import Callback, Learner
+from .metrics import accuracy
 
 # %% ../nbs/09_vision.ipynb #845ec66d
 def _cache_file(weights) -> Path:
@@ -135,6 +136,16 @@ def create_head(
     return nn.Sequential(*layers, *([nn.BatchNorm1d(c, momentum=0.01)] if bn_final else []))
 
 # %% ../nbs/09_vision.ipynb #f4323c6b
+def _grouped(data, model:nn.Module, groups:list, arch:Callable, frozen:bool, metrics, callbacks, loss_func,
+             wd:float, precision:str, thresh=0.2) -> Learner:
+    "A learner of layer groups; `frozen`: only the last is trained, until `unfreeze`."
+    if torch.device(data.device).type == 'cuda':
+        torch.backends.cudnn.benchmark = True   # sizes are fixed: let cuDNN try its kernels
+    learn = Learner(data, model.to(memory_format=torch.channels_last), loss_func, metrics, groups, callbacks,
+                    wd, thresh, precision=precision, arch=_name(arch))
+    if frozen: learn.freeze()
+    return learn
+
 def create_cnn(
     data,                          # a `DataBunch`, or anything a `Learner` takes, with `c` classes
     arch:Callable,                 # function that makes the network, for example `models.resnet50`
@@ -145,7 +156,7 @@ def create_cnn(
     lin_ftrs:Sequence[int]=(512,), # see `create_head`
     ps:float=0.5,                  # see `create_head`
     bn_final:bool=False,           # see `create_head`
-    metrics=(),                    # this and what follows: see `Learner`
+    metrics=None,                  # see `Learner`, as all that follows; None: accuracy, if one label a tile
     callbacks:Sequence[Callback]=(),
     loss_func:Callable|None=None,
     wd:float=0.01,
@@ -156,10 +167,7 @@ def create_cnn(
     body, split = create_body(build(arch, pretrained, weights), cut, split)
     with torch.no_grad(): nf = body.eval()(torch.zeros(1, 3, 64, 64)).shape[1]
     head = create_head(nf, data.c, lin_ftrs, ps, bn_final)
-    model = nn.Sequential(body, head).to(memory_format=torch.channels_last)
-    if torch.device(data.device).type == 'cuda':
-        torch.backends.cudnn.benchmark = True   # sizes are fixed: let cuDNN try its kernels
-    learn = Learner(data, model, loss_func, metrics, [body[:split], body[split:], head], callbacks,
-                    wd, thresh, precision=precision, arch=_name(arch))
-    if pretrained or weights is not None: learn.freeze()
-    return learn
+    if metrics is None:
+        metrics = accuracy if isinstance(loss_func or data.loss_func, nn.CrossEntropyLoss) else ()
+    return _grouped(data, nn.Sequential(body, head), [body[:split], body[split:], head], arch,
+                    pretrained or weights is not None, metrics, callbacks, loss_func, wd, precision, thresh)

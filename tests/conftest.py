@@ -18,6 +18,25 @@ def tiles(tmp_path_factory):
     return planet_synthetic(tmp_path_factory.mktemp('tiles')/'planet', n=60, n_test=6, progress=False)
 
 
+@pytest.fixture
+def scene(tmp_path):
+    "Six oblong pictures with two rectangles each, their masks, and the boxes (top, left, bottom, right) in pixels."
+    import numpy as np
+    from PIL import Image as PILImage
+    boxes = {}
+    for folder in ('images', 'masks'): (tmp_path/folder).mkdir()
+    for i in range(6):
+        pixels, mask = np.zeros((97, 131, 3), np.uint8), np.zeros((97, 131), np.uint8)
+        found = [[30 + i, 35, 60, 60 + i], [20, 70, 50 + 2*i, 95]]
+        for k, (top, left, bottom, right) in enumerate(found):
+            pixels[top:bottom, left:right, k] = 255
+            mask[top:bottom, left:right] = k + 1
+        PILImage.fromarray(pixels).save(tmp_path/f'images/{i}.png')
+        PILImage.fromarray(mask).save(tmp_path/f'masks/{i}.png')
+        boxes[f'{i}.png'] = found, ['left', 'right']
+    return tmp_path, boxes
+
+
 @pytest.fixture(scope='session')
 def real_sample():
     "The 1,000 real tiles, where they lie beside the project."

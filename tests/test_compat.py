@@ -1,0 +1,333 @@
+"""People's old notes run: the lesson's cells of three generations, word by word, and what is printed about their names."""
+import ast, subprocess, sys
+from collections import Counter
+from pathlib import Path
+
+import matplotlib
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch, torchvision
+from conftest import root
+from torch import nn
+from torchvision.models import ResNet
+from torchvision.models.resnet import BasicBlock
+
+n, n_valid = 10, 2
+
+first = ['''path.ls()''',
+         '''df = pd.read_csv(path/'train_v2.csv'); df.head()''',
+         '''tfms = get_transforms(flip_vert=True, max_lighting=0.1, max_zoom=1.05, max_warp=0.)''']
+
+sources = {
+    1: ['''np.random.seed(42)
+src = (ImageFileList.from_folder(path)
+       .label_from_csv('train_v2.csv', sep=' ', folder='train-jpg', suffix='.jpg')
+       .random_split_by_pct(0.2))''',
+        '''data = (src.datasets(ImageMultiDataset).transform(tfms, size=128).databunch().normalize(imagenet_stats))'''],
+    2: ['''np.random.seed(42)
+src = (ImageItemList.from_csv(path, 'train_v2.csv', folder='train-jpg', suffix='.jpg')
+       .random_split_by_pct(0.2)
+       .label_from_df(sep=' '))''',
+        '''data = (src.transform(tfms, size=128).databunch().normalize(imagenet_stats))'''],
+    3: ['''src = (ImageList.from_csv(path, 'train_v2.csv', folder='train-jpg', suffix='.jpg')
+       .split_by_rand_pct(0.2)
+       .label_from_df(label_delim=' '))''',
+        '''data = (src.transform(tfms, size=128).databunch().normalize(imagenet_stats))''']}
+
+
+def train(gen):
+    "From the picture grid to the last stage."
+    make = 'cnn_learner' if gen == 3 else 'create_cnn'
+    bunch = 'src.datasets(ImageMultiDataset)' if gen == 1 else 'src'
+    rate = 'max_lr=slice(lr)' if gen == 1 else 'slice(lr)'
+    return ['''data.show_batch(rows=3, figsize=(12,9))''',
+            '''data.show_batch(rows=2, ds_type=DatasetType.Valid)''',
+            '''arch = models.resnet50''',
+            '''acc_02 = partial(accuracy_thresh, thresh=0.2)
+f_score = partial(fbeta, thresh=0.2)''',
+            f'''learn = {make}(data, arch, metrics=[acc_02, f_score])''',
+            '''learn.lr_find()''',
+            '''learn.recorder.plot()''',
+            '''lr = 0.01''',
+            f'''learn.fit_one_cycle(5, {rate})''',
+            '''learn.save('stage-1-rn50')''',
+            '''learn.unfreeze()''',
+            '''learn.lr_find(); learn.recorder.plot()''',
+            '''learn.fit_one_cycle(5, slice(1e-5, lr/5))''',
+            '''learn.save('stage-2-rn50')''',
+            f'''data = ({bunch}.transform(tfms, size=256).databunch().normalize(imagenet_stats))''',
+            '''learn.data = data
+data.train_ds[0][0].shape''',
+            '''learn.freeze()''',
+            '''learn.lr_find(); learn.recorder.plot()''',
+            '''lr = 1e-2/2''',
+            '''learn.fit_one_cycle(5, slice(lr))''',
+            '''learn.save('stage-1-256-rn50')''',
+            '''learn.unfreeze()''',
+            '''learn.fit_one_cycle(5, slice(1e-5, lr/5))''',
+            '''learn.recorder.plot_losses()''',
+            '''learn.save('stage-2-256-rn50')''',
+            '''valid_preds, valid_targs = learn.get_preds(DatasetType.Valid)''']
+
+
+submit = ['''learn.export()''',
+          '''test = ImageList.from_folder(path/'test-jpg').add(ImageList.from_folder(path/'test-jpg-additional'))
+len(test)''',
+          '''learn = load_learner(path, test=test)
+preds, _ = learn.get_preds(ds_type=DatasetType.Test)''',
+          '''thresh = 0.2
+labelled_preds = [' '.join([learn.data.classes[i] for i,p in enumerate(pred) if p > thresh]) for pred in preds]''',
+          '''labelled_preds[:5]''',
+          '''fnames = [f.name[:-4] for f in learn.data.test_ds.items]''',
+          '''df = pd.DataFrame({'image_name':fnames, 'tags':labelled_preds}, columns=['image_name', 'tags'])''',
+          '''df.to_csv(path/'submission.csv', index=False)''']
+
+speaks = {1: ['path.ls()', 'ImageFileList', 'label_from_csv', 'sep=', 'random_split_by_pct', 'datasets', 'ImageMultiDataset'],
+          2: ['path.ls()', 'ImageItemList', 'random_split_by_pct', 'sep='],
+          3: ['path.ls()', 'cnn_learner']}
+
+
+def run(cells, ns):
+    "Run notebook cells in one namespace; an error says in which cell."
+    for cell in cells:
+        try: exec(cell, ns)
+        except Exception as e:
+            e.add_note(f'in the cell:\n{cell}')
+            raise
+
+
+@pytest.fixture
+def notes(tmp_path, monkeypatch):
+    "A namespace as it is after the notes' first cells, with tiles of its own; no old name has spoken."
+    from planet_course import compat
+    from planet_course.sample import planet_synthetic
+    monkeypatch.setattr(compat, '_said', set())
+    monkeypatch.setattr(compat.Path, 'ls', compat._ls)      # another library may have brought one
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    monkeypatch.setattr('planet_course.data.default_device', lambda verbose=True: torch.device('cpu'))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)        # tiny networks: two threads would only wait for each other
+    ns = {}
+    exec('from planet_course.compat import *', ns)
+    ns['path'] = planet_synthetic(tmp_path/'planet', n=n, n_test=4, progress=False)
+    yield ns
+    torch.set_num_threads(threads)
+    plt.close('all')
+
+
+@pytest.fixture
+def tiny_resnet50(monkeypatch):
+    "In place of `models.resnet50` a ResNet of a few hundred weights: the notes' cells are what is tested, not a network."
+    def layer(): return nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())
+    def resnet50():
+        model = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=10)
+        model.conv1, model.bn1, model.maxpool = nn.Conv2d(3, 8, 8, stride=8), nn.BatchNorm2d(8), nn.Identity()
+        for i in range(1, 5): setattr(model, f'layer{i}', layer())
+        return model
+    monkeypatch.setattr(torchvision.models, 'resnet50', resnet50)
+
+
+def old_names(text): return [line.split(' is called ')[0] for line in text.splitlines() if line.endswith(' today')]
+
+def rows(ds): return [int(f.stem.split('_')[1]) for f in ds.items]
+
+
+@pytest.mark.parametrize('gen', sources)
+def test_the_lesson_runs(gen, notes, tiny_resnet50, capsys):
+    run([*first, *sources[gen], *train(gen)], notes)
+    data, learn, path = notes['data'], notes['learn'], notes['path']
+    permutation = np.random.RandomState(42).permutation(n)
+    assert rows(data.valid_ds) == permutation[:n_valid].tolist()
+    assert rows(data.train_ds) == sorted(permutation[n_valid:].tolist())
+    tags = pd.read_csv(path/'train_v2.csv').set_index('image_name').tags
+    assert [set(labels) for labels in data.valid_ds.labels] == [set(tags[f.stem].split()) for f in data.valid_ds.items]
+    assert data.size == 256 and tuple(data.train_ds[0][0].shape) == (3, 256, 256)
+    assert [r.kind for r in learn.recorder.records] == ['lr_find', 'fit', 'lr_find', 'fit', 'lr_find', 'fit', 'fit']
+    assert all(len(r.valid_losses) == 5 and np.isfinite(r.losses).all() for r in learn.recorder.fits)
+    assert learn.recorder.fits[1].lrs[0][0] < learn.recorder.fits[1].lrs[0][-1]
+    saved = {f.stem for f in (path/'models').glob('*.pth')}
+    assert saved == {f'stage-{i}{size}-rn50' for i in (1, 2) for size in ('', '-256')}
+    assert notes['valid_preds'].shape == notes['valid_targs'].shape == (n_valid, data.c)
+    assert torch.equal(notes['valid_targs'], data.valid_ds.targets)
+    assert Counter(old_names(capsys.readouterr().out)) == Counter([*speaks[gen], 'get_preds(ds_type=...)'])
+
+
+@pytest.mark.parametrize('gen', sources)
+def test_the_submission_is_written(gen, notes, tmp_path, monkeypatch, capsys):
+    "Export, load and the table, with a real ResNet-18 whose 'ImageNet weights' are random numbers in PyTorch's cache."
+    cache = tmp_path/'hub'/'checkpoints'
+    cache.mkdir(parents=True)
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(cache.parent))
+    torch.save(torchvision.models.resnet18().state_dict(), cache/'resnet18-f37072fd.pth')
+    extra = notes['path']/'test-jpg-additional'
+    extra.mkdir()
+    moved = notes['path']/'test-jpg'/'test_3.jpg'
+    moved.rename(extra/'file_3.jpg')
+    make = 'cnn_learner' if gen == 3 else 'create_cnn'
+    run([*first, *(cell.replace('size=128', 'size=64') for cell in sources[gen]),
+         f'learn = trained = {make}(data, models.resnet18, metrics=[partial(accuracy_thresh, thresh=0.2)])',
+         'learn.fit_one_cycle(1, slice(0.01))', *submit], notes)
+    out, path = capsys.readouterr().out, notes['path']
+    assert 'body: resnet18, ImageNet weights' in out
+    assert set(old_names(out)) >= {'learn.export()', 'load_learner'} and max(Counter(old_names(out)).values()) == 1
+    table = pd.read_csv(path/'submission.csv', keep_default_na=False)
+    assert list(table.columns) == ['image_name', 'tags']
+    assert table.image_name.tolist() == ['test_0', 'test_1', 'test_2', 'file_3']
+    assert set(' '.join(table.tags).split()) <= set(notes['data'].classes)
+    trained = notes['trained']
+    expected, _ = trained.get_preds(notes['data'].test_dl(notes['test']))
+    assert torch.allclose(notes['preds'], expected, atol=1e-4)
+    assert not list(path.glob('*.pkl')) and (path/'export.safetensors').exists()
+    with pytest.raises(ValueError, match='no valid tiles'): notes['learn'].get_preds(notes['DatasetType'].Valid)
+
+
+def test_load_learner_refuses_a_pickle(notes):
+    torch.save({}, notes['path']/'export.pkl')
+    with pytest.raises(ValueError, match='pickle'): notes['load_learner'](notes['path'], 'export.pkl')
+    with pytest.raises(FileNotFoundError, match='no model file'): notes['load_learner'](notes['path'])
+    with pytest.raises(FileNotFoundError): notes['load_learner'](notes['path']/'elsewhere')
+    assert not (notes['path']/'elsewhere').exists()
+
+
+@pytest.fixture
+def folders(notes):
+    "The tiles in train/ and valid/, each with odd/ and even/."
+    new = notes['path'].parent/'folders'
+    for f in (notes['path']/'train-jpg').iterdir():
+        i = int(f.stem.split('_')[1])
+        place = new/('valid' if i >= 7 else 'train')/('odd' if i % 2 else 'even')
+        place.mkdir(parents=True, exist_ok=True)
+        (place/f.name).write_bytes(f.read_bytes())
+    return new
+
+
+def test_labels_before_the_split(notes, folders):
+    "Generation 1 on folders: three ways to label, three ways to split."
+    files = notes['ImageFileList'].from_folder(folders)
+    named = files.label_from_folder().split_by_folder().datasets(notes['ImageClassificationDataset'])
+    assert named.classes == ['even', 'odd'] and (len(named.train), len(named.valid)) == (7, 3)
+    assert all(i % 2 == y for i, y in zip(rows(named.valid), named.valid.targets.tolist()))
+    assert sorted(rows(named.valid)) == list(range(7, 10))
+
+    parity = files.label_from_func(lambda f: f.parent.name)
+    by_idx = parity.split_by_idx([3, 1]).datasets()
+    assert by_idx.valid_idx.tolist() == [3, 1] and by_idx.labels == named.labels
+    at_random = parity.random_split_by_pct(0.25, seed=7).datasets()
+    assert at_random.valid_idx.tolist() == np.random.RandomState(7).permutation(n)[:2].tolist()
+    assert parity.random_split_by_pct().datasets(classes=['odd', 'even']).classes == ['odd', 'even']
+
+    table = notes['ImageFileList'].from_csv(notes['path'], 'train_v2.csv', folder='train-jpg', suffix='.jpg')
+    several = table.label_from_df(sep=' ').random_split_by_pct().datasets(notes['ImageMultiDataset'])
+    today = notes['ImageList'].from_csv(notes['path'], 'train_v2.csv', folder='train-jpg', suffix='.jpg') \
+        .split_by_rand_pct().label_from_df(label_delim=' ')
+    assert several.labels == today.labels and several.valid_idx.tolist() == today.valid_idx.tolist()
+
+
+def test_a_table_without_headings(notes):
+    path = notes['path']
+    lines = (path/'train_v2.csv').read_text().splitlines()
+    (path/'bare.csv').write_text('\n'.join(lines[1:]) + '\n')
+    src = notes['ImageFileList'].from_folder(path).label_from_csv('bare.csv', header=None, sep=' ', folder='train-jpg', suffix='.jpg')
+    assert len(src) == n and len(src.random_split_by_pct().datasets().train) == n - n_valid
+
+
+def test_what_is_missing_is_said(notes):
+    path = notes['path']
+    with pytest.raises(FileNotFoundError, match='no table at'):
+        notes['ImageFileList'].from_folder(path).label_from_csv('none.csv')
+    split = notes['ImageItemList'].from_folder(path/'train-jpg').random_split_by_pct()
+    with pytest.raises(ValueError, match='nothing to label with'): split.datasets()
+    with pytest.raises(TypeError, match='SegmentationDataset'): split.datasets(classes=None, dataset=str)
+    with pytest.raises(AttributeError, match='too early'): notes['ImageFileList'].from_folder(path).transform(None)
+
+
+@pytest.mark.parametrize('old, today', [('SegmentationDataset', 'SegmentationItemList'), ('ObjectDetectDataset', 'ObjectItemList')])
+def test_a_data_set_class_says_the_list_class(old, today, notes, monkeypatch, capsys):
+    "Which list class the files become, and what the labelling is given; that its targets are right is chapter 13's to test."
+    from planet_course import data, tasks
+    asked = []
+    monkeypatch.setattr(data, '_label', lambda lists, found, classes: asked.append((lists, found, classes)))
+    codes, func = ['a', 'b'], lambda f: f.with_suffix('.png')
+    notes['ImageFileList'].from_folder(notes['path']/'train-jpg').label_from_func(func) \
+        .random_split_by_pct().datasets(notes[old], classes=codes)
+    (lists, found, classes), = asked
+    assert type(lists.items) is getattr(tasks, today) and classes == codes and len(found) == n
+    assert f'{old} is called {today} today' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('name', ['SegmentationItemList', 'ObjectItemList', 'PointsItemList'])
+def test_todays_lists_know_the_old_methods(name, notes):
+    from planet_course import tasks
+    split = notes[name].from_folder(notes['path']/'train-jpg').random_split_by_pct()
+    assert isinstance(split.items, getattr(tasks, name)) and split.items.kind is getattr(tasks, name).kind
+    assert split.valid_idx.tolist() == np.random.RandomState(42).permutation(n)[:n_valid].tolist()
+    assert isinstance(split.train, notes[name])
+
+
+def test_a_data_bunch_in_one_call(notes, capsys):
+    notes['planet'] = notes['path']
+    (notes['path']/'train_v2.csv').rename(notes['path']/'labels.csv')
+    (notes['path']/'train-jpg').rename(notes['path']/'train')
+    run([first[2], '''data = ImageDataBunch.from_csv(planet, folder='train', sep=' ', suffix='.jpg', ds_tfms=tfms, size=128)''',
+         '''today = ImageDataBunch.from_csv(planet, folder='train', label_delim=' ', suffix='.jpg', ds_tfms=tfms, size=128)'''], notes)
+    old, today = notes['data'], notes['today']
+    assert old.size == 128 and rows(old.valid_ds) == rows(today.valid_ds)
+    assert torch.equal(old.train_ds.targets, today.train_ds.targets) and old.train_ds.targets.ndim == 2
+    assert old_names(capsys.readouterr().out) == ['sep=']
+
+
+def test_only_compat_patches_path():
+    code = ('import planet_course.predict, planet_course.interpret, planet_course.tasks; from pathlib import Path; print(hasattr(Path, "ls")); '
+            'import planet_course.compat; print(hasattr(Path, "ls"))')
+    said = subprocess.run([sys.executable, '-c', code], cwd=root, capture_output=True, text=True, check=True).stdout.split()
+    assert said == ['False', 'True']
+
+
+def test_nobody_imports_compat():
+    for file in (root/'planet_course').glob('*.py'):
+        if file.stem in ('compat', '_modidx'): continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import): names = [a.name for a in node.names]
+            elif isinstance(node, ast.ImportFrom): names = [node.module or '', *(a.name for a in node.names)]
+            else: continue
+            assert not any(name.split('.')[-1] == 'compat' for name in names), f'{file.name} imports compat'
+
+
+def test_everything_handed_on_is_there():
+    from planet_course import compat
+    wanted = {'np', 'pd', 'plt', 'torch', 'nn', 'Path', 'partial', 'models', 'imagenet_stats', 'seed_everything', 'untar_data', 'URLs',
+              'Config', 'get_transforms', 'ImageList', 'accuracy', 'accuracy_thresh', 'fbeta', 'Learner', 'unet_learner',
+              'get_annotations', 'bb_pad_collate', 'DatasetType', 'create_cnn', 'cnn_learner', 'load_learner', 'ImageDataBunch'}
+    assert wanted <= set(compat.__all__) and len(set(compat.__all__)) == len(compat.__all__)
+    assert all(hasattr(compat, name) for name in compat.__all__)
+
+
+targets = {
+    ('masks', 1): "(ImageFileList.from_folder(path_img).label_from_func(get_y_fn).random_split_by_pct()"
+                  ".datasets(SegmentationDataset, classes=codes).transform(get_transforms(), size=128, tfm_y=True).databunch())",
+    ('masks', 2): "(SegmentationItemList.from_folder(path_img).random_split_by_pct().label_from_func(get_y_fn, classes=codes)"
+                  ".transform(get_transforms(), tfm_y=True, size=128).databunch())",
+    ('masks', 3): "(SegmentationItemList.from_folder(path_img).split_by_rand_pct().label_from_func(get_y_fn, classes=codes)"
+                  ".transform(get_transforms(), tfm_y=True, size=128).databunch())",
+    ('boxes', 1): "(ImageFileList.from_folder(path_img).label_from_func(get_y_func).random_split_by_pct().datasets(ObjectDetectDataset)"
+                  ".transform(get_transforms(), tfm_y=True).databunch(bs=16, collate_fn=bb_pad_collate))",
+    ('boxes', 2): "(ObjectItemList.from_folder(path_img).random_split_by_pct().label_from_func(get_y_func)"
+                  ".transform(get_transforms(), tfm_y=True).databunch(bs=16, collate_fn=bb_pad_collate))",
+    ('boxes', 3): "(ObjectItemList.from_folder(path_img).split_by_rand_pct().label_from_func(get_y_func)"
+                  ".transform(get_transforms(), tfm_y=True).databunch(bs=16, collate_fn=bb_pad_collate))"}
+
+
+@pytest.mark.parametrize('kind, gen', targets)
+def test_masks_and_boxes_in_three_generations(kind, gen, notes, scene, capsys):
+    "The cells of the other sets: the same targets as today's line gives, in every spelling."
+    path, boxes = scene
+    notes |= dict(path_img=path/'images', get_y_fn=lambda f: path/'masks'/f.name, get_y_func=lambda o: boxes[o.name],
+                  codes=np.array(['nothing', 'left', 'right']))
+    run([f'data = {targets[kind, gen]}', 'data.show_batch(rows=2, figsize=(7,7))', f'today = {targets[kind, 3]}'], notes)
+    (xa, ya), (xb, yb) = (notes[name].one_batch('valid') for name in ('data', 'today'))
+    same = torch.equal if kind == 'masks' else lambda a, b: all(map(torch.equal, a, b))
+    assert torch.equal(xa, xb) and same(ya, yb) and (ya if kind == 'masks' else ya[1]).any()
+    assert ('random_split_by_pct' in old_names(capsys.readouterr().out)) == (gen < 3)
