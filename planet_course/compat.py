@@ -115,20 +115,20 @@ class _LabelsFirst:
     ) -> ImageList: # the same tiles
         "Labels from the table."
         delim = _delim(label_delim, sep)
-        return replace(self, how=lambda lists, c: lists.label_from_df(cols, delim, c or classes))
+        return replace(self, how=lambda o, c: o.label_from_df(cols, delim, classes if c is None else c))
 
     def label_from_folder(self,
         classes:Sequence[str]|None=None, # the vocabulary, unless `datasets` is given one
     ) -> ImageList: # the same tiles
         "The folder's name is the label."
-        return replace(self, how=lambda lists, c: lists.label_from_folder(c or classes))
+        return replace(self, how=lambda lists, c: lists.label_from_folder(classes if c is None else c))
 
     def label_from_func(self,
         func:Callable,                   # file (a `Path`) to its label, a list of labels, or another target
         classes:Sequence[str]|None=None, # the vocabulary, unless `datasets` is given one
     ) -> ImageList: # the same tiles
         "Labels from a function of the file."
-        return replace(self, how=lambda lists, c: lists.label_from_func(func, c or classes))
+        return replace(self, how=lambda lists, c: lists.label_from_func(func, classes if c is None else c))
 
 # %% ../nbs/16_from_your_notes.ipynb #d8623162
 @_frozen
