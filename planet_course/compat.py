@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ImageMultiDataset', 'ImageClassificationDataset', 'SegmentationDataset', 'ObjectDetectDataset', 'DatasetType',
-           'ImageFileList', 'ImageItemList', 'SegmentationItemList', 'ObjectItemList', 'PointsItemList', 'create_cnn',
+           'ImageItemList', 'ImageFileList', 'SegmentationItemList', 'ObjectItemList', 'PointsItemList', 'create_cnn',
            'cnn_learner', 'load_learner', 'ImageDataBunch', 'np', 'pd', 'plt', 'torch', 'nn', 'Path', 'partial',
            'models', 'imagenet_stats', 'seed_everything', 'untar_data', 'URLs', 'Config', 'planet_data',
            'get_transforms', 'ImageList', 'accuracy', 'accuracy_thresh', 'fbeta', 'Learner', 'unet_learner',
@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
@@ -28,9 +29,10 @@ from torchvision import models
 from . import tasks, vision
 from .augment import get_transforms
 from .core import imagenet_stats, seed_everything, writable_folder
-from .data import EmptyLabel, ImageList, ItemLists, LabelList, LabelLists, _as_list, _read_csv
+from .data import (DataBunch, EmptyLabel, ImageList, ItemLists, LabelList, LabelLists, _as_list,
+                                _read_csv)
 from .download import Config, URLs, planet_data, untar_data
-from .learner import Callback, Learner
+from .learner import Learner
 from .metrics import accuracy, accuracy_thresh, fbeta
 from .predict import Predictor, export_model, submission, tta
 from .tasks import bb_pad_collate, get_annotations, unet_learner
@@ -77,20 +79,16 @@ _frozen = dataclass(frozen=True, repr=False, eq=False)
 # %% ../nbs/16_from_your_notes.ipynb #a2aed159
 class _ItemLists(ItemLists):
     "A split list whose `label_from_df` knows `sep`, and which can end as generation 1 does."
-    def label_from_df(self,
-        cols:int|str=1,                  # this and what follows: see `ItemLists`
-        label_delim:str|None=None,
-        classes:Sequence[str]|None=None,
-        sep:str|None=None,               # the old name of `label_delim`
-    ) -> LabelLists:
-        "Labels from the table that the tiles came from."
+    def label_from_df(self, cols:int|str=1, label_delim:str|None=None, classes:Sequence[str]|None=None,
+                      sep:str|None=None) -> LabelLists: # sep: the old name of label_delim
+        "Labels from the table that the tiles came from; for the parameters see `ItemLists`."
         return super().label_from_df(cols, _delim(label_delim, sep), classes)
 
-    def datasets(self,
-        dataset:_Dataset|None=None,      # a data set class of the notes; None: the labels decide
-        classes:Sequence[str]|None=None, # the vocabulary; None: see `ItemLists`
-    ) -> LabelLists:
-        "Label as was asked before the split. Raises `ValueError` if nothing was asked."
+    def datasets(self, dataset:_Dataset|None=None, classes:Sequence[str]|None=None) -> LabelLists:
+        """Label as was asked before the split, for the old data set class; None: the labels decide.
+
+        Raises `ValueError` if nothing was asked, `TypeError` for another class.
+        """
         if not isinstance(dataset, _Dataset|None):
             raise TypeError(f'datasets({dataset}): give a name as SegmentationDataset, or nothing.')
         if self.items.how is None:
@@ -101,34 +99,27 @@ class _ItemLists(ItemLists):
         items = (dataset.items if dataset else ImageList)(self.items.files, self.items.path, self.items.df)
         return self.items.how(ItemLists(items, self.train_idx, self.valid_idx), classes)
 
+def _old(lists:ItemLists) -> _ItemLists: return _ItemLists(lists.items, lists.train_idx, lists.valid_idx)
+
 # %% ../nbs/16_from_your_notes.ipynb #028e0082
 @_frozen
 class _LabelsFirst:
     "Generation 1: a list is asked for its labels, and remembers how to find them."
     how: Callable|None = None   # `(ItemLists, classes) -> LabelLists`
 
-    def label_from_df(self,
-        cols:int|str=1,                  # number or name of the column with the labels
-        label_delim:str|None=None,       # what separates the labels of a tile; None: a tile has one
-        classes:Sequence[str]|None=None, # the vocabulary, unless `datasets` is given one
-        sep:str|None=None,               # the old name of `label_delim`
-    ) -> ImageList: # the same tiles
-        "Labels from the table."
+    def label_from_df(self, cols:int|str=1, label_delim:str|None=None, classes:Sequence[str]|None=None,
+                      sep:str|None=None) -> ImageList: # sep: the old name of label_delim
+        "Labels from the table; for the parameters see `ItemLists`."
         delim = _delim(label_delim, sep)
         return replace(self, how=lambda o, c: o.label_from_df(cols, delim, classes if c is None else c))
 
-    def label_from_folder(self,
-        classes:Sequence[str]|None=None, # the vocabulary, unless `datasets` is given one
-    ) -> ImageList: # the same tiles
+    def label_from_folder(self, classes:Sequence[str]|None=None) -> ImageList:
         "The folder's name is the label."
-        return replace(self, how=lambda lists, c: lists.label_from_folder(classes if c is None else c))
+        return replace(self, how=lambda o, c: o.label_from_folder(classes if c is None else c))
 
-    def label_from_func(self,
-        func:Callable,                   # file (a `Path`) to its label, a list of labels, or another target
-        classes:Sequence[str]|None=None, # the vocabulary, unless `datasets` is given one
-    ) -> ImageList: # the same tiles
-        "Labels from a function of the file."
-        return replace(self, how=lambda lists, c: lists.label_from_func(func, classes if c is None else c))
+    def label_from_func(self, func:Callable, classes:Sequence[str]|None=None) -> ImageList:
+        "Labels from a function of the file, see `ItemLists`."
+        return replace(self, how=lambda o, c: o.label_from_func(func, classes if c is None else c))
 
 # %% ../nbs/16_from_your_notes.ipynb #d8623162
 @_frozen
@@ -139,54 +130,34 @@ class _Older(_LabelsFirst):
     def __post_init__(self):
         if self._today: _say(type(self).__name__, self._today)
 
-    def label_from_csv(self,
-        csv:str,                  # the table's file name, below the path
-        header:str|int|None='infer', # None: the table's first row is a tile, not headings
-        fn_col:int|str=0,         # the column with the tiles' names
-        label_col:int|str=1,      # the column with the labels
-        sep:str|None=None,        # what separates the labels of a tile; None: a tile has one
-        folder:str='.',           # the tiles' folder, below the path
-        suffix:str='',            # what follows a name, '.jpg' for instance
-    ) -> ImageList: # the tiles that the table names
-        "Tiles and labels from a table, whatever was in the list before."
+    def label_from_csv(self, csv:str, header:str|int|None='infer', fn_col:int|str=0, label_col:int|str=1,
+                       sep:str|None=None, folder:str='.', suffix:str='') -> ImageList:
+        "Tiles and labels from a table below the path, whatever was in the list before; see `from_csv`."
         _say('label_from_csv', 'ImageList.from_csv')
         file = self.path/csv
         df = _read_csv(file) if header == 'infer' else pd.read_csv(file, header=header, dtype=str)
         return type(self).from_df(df, self.path, fn_col, folder, suffix).label_from_df(label_col, sep=sep)
 
-    def random_split_by_pct(self,
-        valid_pct:float=0.2, # share kept for validation, 0 to below 1
-        seed:int|None=None,  # None: 42, for nothing global is seeded here
-    ) -> ItemLists:
-        "A random share for validation."
+    def random_split_by_pct(self, valid_pct:float=0.2, seed:int|None=None) -> ItemLists:
+        "A random share for validation; without a seed it is 42, for nothing global is seeded here."
         _say('random_split_by_pct', 'split_by_rand_pct')
         return self.split_by_rand_pct(valid_pct, 42 if seed is None else seed)
 
-    def split_by_rand_pct(self,
-        valid_pct:float=0.2, # see `ImageList`
-        seed:int|None=42,    # see `ImageList`
-    ) -> ItemLists:
+    def split_by_rand_pct(self, valid_pct:float=0.2, seed:int|None=42) -> ItemLists:
         "A random share for validation."
         return _old(super().split_by_rand_pct(valid_pct, seed))
 
-    def split_by_idx(self,
-        valid_idx:Sequence[int], # rows for validation
-    ) -> ItemLists:
+    def split_by_idx(self, valid_idx:Sequence[int]) -> ItemLists:
         "The given rows for validation; `split_by_folder` ends here too."
         return _old(super().split_by_idx(valid_idx))
 
-def _old(lists:ItemLists) -> _ItemLists: return _ItemLists(lists.items, lists.train_idx, lists.valid_idx)
-
 # %% ../nbs/16_from_your_notes.ipynb #2f448e2d
-@_frozen
-class ImageFileList(_Older, ImageList):
-    "Generation 1's name of `ImageList`."
-    _today = 'ImageList'
-
 @_frozen
 class ImageItemList(_Older, ImageList):
     "Generation 2's name of `ImageList`."
     _today = 'ImageList'
+
+class ImageFileList(ImageItemList): "Generation 1's name of `ImageList`."
 
 @_frozen
 class SegmentationItemList(_Older, tasks.SegmentationItemList): "Tiles with masks, and the old methods."
@@ -200,95 +171,45 @@ class PointsItemList(_Older, tasks.PointsItemList): "Tiles with points, and the 
 # %% ../nbs/16_from_your_notes.ipynb #94e31f8c
 class _Learner(Learner):
     "A learner that also knows `get_preds(ds_type=...)` and `export()`."
-    def __init__(self,
-        learn:Learner, # made by today's `create_cnn`; what it has is shared with this one
-    ):
-        vars(self).update(vars(learn))
+    def __init__(self, learn:Learner): vars(self).update(vars(learn))   # one state, seen by both
 
-    def get_preds(self,
-        dl=None,                # batches with targets, or a part of the data; None: the validation tiles
-        logits:bool=False,      # raw outputs instead of probabilities
-        ds_type:str|None=None,  # a part of the data
-    ) -> tuple[Tensor, Tensor]: # probabilities (n, c) and targets, both on the CPU
-        "Predict. Raises `ValueError` for a part that there is not."
+    def get_preds(self, dl=None, logits:bool=False, ds_type:str|None=None) -> tuple[Tensor, Tensor]:
+        "As `Learner.get_preds`, also for a `DatasetType`. Raises `ValueError` for a part that there is not."
         ds_type = dl if isinstance(dl, str) else ds_type
         if ds_type is not None:
             _say('get_preds(ds_type=...)', 'get_preds(data.test_dl()), or get_preds() for validation,')
-            part, data = DatasetType(ds_type), self.data
-            dl = data.test_dl() if part == 'test' else getattr(data, f'{part}_dl')
+            part = DatasetType(ds_type)
+            dl = self.data.test_dl() if part == 'test' else getattr(self.data, f'{part}_dl')
         return super().get_preds(dl, logits)
 
-    def export(self,
-        file:str='export.safetensors', # the name, in the folder of the data
-    ) -> Path: # the file
-        "Write the model. Raises as `export_model` does."
+    def export(self, file:str='export.safetensors') -> Path:
+        "Write the model to a file in the data's folder. Raises as `export_model` does."
         _say('learn.export()', 'export_model(learn, file)')
         return export_model(self, writable_folder(self.data.path)/file)
 
 # %% ../nbs/16_from_your_notes.ipynb #326d6073
-def create_cnn(
-    data,                          # this and what follows: see `vision.create_cnn`
-    arch:Callable,
-    pretrained:bool=True,
-    weights:str|Path|None=None,
-    cut:int|None=None,
-    split:int|None=None,
-    lin_ftrs:Sequence[int]=(512,),
-    ps:float=0.5,
-    bn_final:bool=False,
-    metrics=None,
-    callbacks:Sequence[Callback]=(),
-    loss_func:Callable|None=None,
-    wd:float=0.01,
-    thresh:float|Sequence[float]=0.2,
-    precision:str='auto',
-) -> Learner: # with the notes' `get_preds` and `export`
-    "A learner for pictures: the body of `arch`, a new head for the data's classes."
-    return _Learner(vision.create_cnn(data, arch, pretrained, weights, cut, split, lin_ftrs, ps, bn_final,
-                                      metrics, callbacks, loss_func, wd, thresh, precision))
+def create_cnn(data, arch:Callable, pretrained:bool=True, weights:str|Path|None=None, metrics=None,
+               ps:float=0.5, wd:float=0.01) -> Learner: # with the notes' `get_preds` and `export`
+    "A learner for pictures; for the parameters, and more of them, see `vision.create_cnn`."
+    return _Learner(vision.create_cnn(data, arch, pretrained, weights, metrics=metrics, ps=ps, wd=wd))
 
 # %% ../nbs/16_from_your_notes.ipynb #f6b66977
-def cnn_learner(
-    data,                          # this and what follows: see `vision.create_cnn`
-    arch:Callable,
-    pretrained:bool=True,
-    weights:str|Path|None=None,
-    cut:int|None=None,
-    split:int|None=None,
-    lin_ftrs:Sequence[int]=(512,),
-    ps:float=0.5,
-    bn_final:bool=False,
-    metrics=None,
-    callbacks:Sequence[Callback]=(),
-    loss_func:Callable|None=None,
-    wd:float=0.01,
-    thresh:float|Sequence[float]=0.2,
-    precision:str='auto',
-) -> Learner: # see `create_cnn`
+def cnn_learner(data, arch:Callable, pretrained:bool=True, weights:str|Path|None=None, metrics=None,
+                ps:float=0.5, wd:float=0.01) -> Learner: # see `create_cnn`
     "Generation 3's name of `create_cnn`."
     _say('cnn_learner', 'create_cnn')
-    return create_cnn(data, arch, pretrained, weights, cut, split, lin_ftrs, ps, bn_final, metrics, callbacks,
-                      loss_func, wd, thresh, precision)
+    return create_cnn(data, arch, pretrained, weights, metrics, ps, wd)
 
 # %% ../nbs/16_from_your_notes.ipynb #50374f94
-class _Data(NamedTuple):
-    "What the notes ask of the data of a loaded model."
-    classes: list               # the names of the labels
-    test_ds: LabelList|None     # the test tiles, if there are any
-
 class _Loaded:
     "A model from a file, and the tiles that it is to predict."
-    def __init__(self,
-        predictor:Predictor,    # the model
-        test:ImageList|None,    # the tiles
-    ):
-        labelled = test and LabelList(test, ('',)*len(test), predictor.classes, EmptyLabel, predictor.size)
-        self.predictor, self.data = predictor, _Data(predictor.classes, labelled)
+    def __init__(self, predictor:Predictor, test:ImageList|None):
+        names = predictor.classes
+        labelled = test and LabelList(test, ('',)*len(test), names, EmptyLabel, predictor.size)
+        self.predictor, self.data = predictor, SimpleNamespace(classes=names, test_ds=labelled)
 
-    def get_preds(self,
-        ds_type:str=DatasetType.Test, # there are no other tiles than those of the test
-    ) -> tuple[Tensor, Tensor]: # probabilities and zeros, both (n, c), on the CPU
-        "Predict the test tiles. Raises `ValueError` if there are none, or naming those that cannot be read."
+    def get_preds(self, ds_type:str=DatasetType.Test) -> tuple[Tensor, Tensor]:
+        "Probabilities of the test tiles and zeros, both (n, c). Raises `ValueError` if there are no tiles."
         if ds_type != 'test' or not self.data.test_ds:
             raise ValueError(f'a loaded model has no {ds_type} tiles; it knows those of load_learner(path, '
                              'test=ImageList.from_folder(...)) alone, as DatasetType.Test.')
@@ -296,12 +217,8 @@ class _Loaded:
         return probs, torch.zeros_like(probs)
 
 # %% ../nbs/16_from_your_notes.ipynb #7b7b8bda
-def load_learner(
-    path:str|Path,                      # the folder of the data set
-    file:str='export.safetensors',      # the name, as given to `export`
-    test:ImageList|Sequence|None=None,  # tiles to predict, or their files
-) -> _Loaded: # with `get_preds`, `data.classes` and `data.test_ds.items`
-    "Read what `learn.export()` wrote. Raises as `Predictor` does."
+def load_learner(path:str|Path, file:str='export.safetensors', test:ImageList|Sequence|None=None) -> _Loaded:
+    "Read what `learn.export()` wrote, to predict `test`, tiles or their files. Raises as `Predictor` does."
     _say('load_learner', 'Predictor')
     place = Path(path)
     if place.is_dir() and not (place/file).is_file(): place = writable_folder(place)
@@ -311,20 +228,10 @@ def load_learner(
 class ImageDataBunch(tasks.ImageDataBunch):
     "Data bunches in one call, as in the notes."
     @classmethod
-    def from_csv(cls,
-        path:str|Path,                # this and what follows: see `tasks.ImageDataBunch`
-        folder:str='.',
-        label_delim:str|None=None,
-        csv_labels:str='labels.csv',
-        valid_pct:float=0.2,
-        suffix:str='',
-        ds_tfms:Sequence|None=None,
-        size:int|tuple[int,int]|None=None,
-        bs:int=64,
-        seed:int|None=42,
-        sep:str|None=None,            # the old name of `label_delim`
-    ): # a `DataBunch`
-        "Tiles and labels from a table, split at random."
+    def from_csv(cls, path:str|Path, folder:str='.', label_delim:str|None=None, csv_labels:str='labels.csv',
+                 valid_pct:float=0.2, suffix:str='', ds_tfms:Sequence|None=None, size=None, bs:int=64,
+                 seed:int|None=42, sep:str|None=None) -> DataBunch: # sep: the old name of label_delim
+        "As `tasks.ImageDataBunch.from_csv`."
         return super().from_csv(path, folder, _delim(label_delim, sep), csv_labels, valid_pct, suffix,
                                 ds_tfms, size, bs, seed)
 
