@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['ImageMultiDataset', 'ImageClassificationDataset', 'SegmentationDataset', 'ObjectDetectDataset', 'DatasetType',
            'ImageItemList', 'ImageFileList', 'SegmentationItemList', 'ObjectItemList', 'PointsItemList', 'create_cnn',
-           'cnn_learner', 'load_learner', 'ImageDataBunch', 'np', 'pd', 'plt', 'torch', 'nn', 'Path', 'partial',
-           'models', 'imagenet_stats', 'seed_everything', 'untar_data', 'URLs', 'Config', 'planet_data',
-           'get_transforms', 'ImageList', 'accuracy', 'accuracy_thresh', 'fbeta', 'Learner', 'unet_learner',
-           'get_annotations', 'bb_pad_collate', 'export_model', 'Predictor', 'submission', 'tta']
+           'cnn_learner', 'unet_learner', 'load_learner', 'ImageDataBunch', 'np', 'pd', 'plt', 'torch', 'nn', 'Path',
+           'partial', 'models', 'imagenet_stats', 'seed_everything', 'untar_data', 'URLs', 'Config', 'planet_data',
+           'get_transforms', 'ImageList', 'accuracy', 'accuracy_thresh', 'fbeta', 'Learner', 'get_annotations',
+           'bb_pad_collate', 'export_model', 'Predictor', 'submission', 'tta']
 
 # %% ../nbs/16_from_your_notes.ipynb #90c7fa54
 from collections.abc import Callable, Sequence
@@ -35,12 +35,12 @@ from .download import Config, URLs, planet_data, untar_data
 from .learner import Learner
 from .metrics import accuracy, accuracy_thresh, fbeta
 from .predict import Predictor, export_model, submission, tta
-from .tasks import bb_pad_collate, get_annotations, unet_learner
+from .tasks import bb_pad_collate, get_annotations
 
 # %% ../nbs/16_from_your_notes.ipynb #190efb0d
 _all_ = ['np', 'pd', 'plt', 'torch', 'nn', 'Path', 'partial', 'models', 'imagenet_stats', 'seed_everything',
          'untar_data', 'URLs', 'Config', 'planet_data', 'get_transforms', 'ImageList', 'accuracy',
-         'accuracy_thresh', 'fbeta', 'Learner', 'unet_learner', 'get_annotations', 'bb_pad_collate',
+         'accuracy_thresh', 'fbeta', 'Learner', 'get_annotations', 'bb_pad_collate',
          'export_model', 'Predictor', 'submission', 'tta']
 
 _said = set()   # old names that have spoken
@@ -84,6 +84,12 @@ class _ItemLists(ItemLists):
         "Labels from the table that the tiles came from; for the parameters see `ItemLists`."
         return super().label_from_df(cols, _delim(label_delim, sep), classes)
 
+    def add_test_folder(self, test_folder:str='test') -> ItemLists:
+        "The test tiles of generation 1, which names them before `datasets`."
+        ask = self.items.how
+        how = lambda o, c: ask(o, c).add_test_folder(test_folder)
+        return replace(self, items=replace(self.items, how=how))
+
     def datasets(self, dataset:_Dataset|None=None, classes:Sequence[str]|None=None) -> LabelLists:
         """Label as was asked before the split, for the old data set class; None: the labels decide.
 
@@ -101,11 +107,15 @@ class _ItemLists(ItemLists):
 
 def _old(lists:ItemLists) -> _ItemLists: return _ItemLists(lists.items, lists.train_idx, lists.valid_idx)
 
-# %% ../nbs/16_from_your_notes.ipynb #028e0082
+# %% ../nbs/16_from_your_notes.ipynb #d8623162
 @_frozen
-class _LabelsFirst:
-    "Generation 1: a list is asked for its labels, and remembers how to find them."
-    how: Callable|None = None   # `(ItemLists, classes) -> LabelLists`
+class _Older:
+    "The old methods of a list; it stands before one of today's list classes."
+    how: Callable|None = None   # `(ItemLists, classes) -> LabelLists`: generation 1 asks before the split
+    _today = None   # what today's class is called, where its name is another
+
+    def __post_init__(self):
+        if self._today: _say(type(self).__name__, self._today)
 
     def label_from_df(self, cols:int|str=1, label_delim:str|None=None, classes:Sequence[str]|None=None,
                       sep:str|None=None) -> ImageList: # sep: the old name of label_delim
@@ -120,15 +130,6 @@ class _LabelsFirst:
     def label_from_func(self, func:Callable, classes:Sequence[str]|None=None) -> ImageList:
         "Labels from a function of the file, see `ItemLists`."
         return replace(self, how=lambda o, c: o.label_from_func(func, classes if c is None else c))
-
-# %% ../nbs/16_from_your_notes.ipynb #d8623162
-@_frozen
-class _Older(_LabelsFirst):
-    "The old methods of a list; it stands before one of today's list classes."
-    _today = None   # what today's class is called, where its name is another
-
-    def __post_init__(self):
-        if self._today: _say(type(self).__name__, self._today)
 
     def label_from_csv(self, csv:str, header:str|int|None='infer', fn_col:int|str=0, label_col:int|str=1,
                        sep:str|None=None, folder:str='.', suffix:str='') -> ImageList:
@@ -150,6 +151,10 @@ class _Older(_LabelsFirst):
     def split_by_idx(self, valid_idx:Sequence[int]) -> ItemLists:
         "The given rows for validation; `split_by_folder` ends here too."
         return _old(super().split_by_idx(valid_idx))
+
+    def split_none(self) -> ItemLists:
+        "All for training."
+        return _old(super().split_none())
 
 # %% ../nbs/16_from_your_notes.ipynb #2f448e2d
 @_frozen
@@ -199,6 +204,11 @@ def cnn_learner(data, arch:Callable, pretrained:bool=True, weights:str|Path|None
     "Generation 3's name of `create_cnn`."
     _say('cnn_learner', 'create_cnn')
     return create_cnn(data, arch, pretrained, weights, metrics, ps, wd)
+
+def unet_learner(data, arch:Callable, pretrained:bool=True, weights:str|Path|None=None, metrics=None,
+                 wd:float=0.01) -> Learner: # with the notes' `get_preds`
+    "A learner for masks; for the parameters, and more of them, see `tasks.unet_learner`."
+    return _Learner(tasks.unet_learner(data, arch, pretrained, weights, metrics=metrics, wd=wd))
 
 # %% ../nbs/16_from_your_notes.ipynb #50374f94
 class _Loaded:

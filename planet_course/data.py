@@ -490,11 +490,12 @@ class LabelLists:
         size:int|tuple[int,int]|None=None, # pixels, 32 or more; int: scale, crop to a square; (h, w): squish
         tfm_y:bool=False,                  # move the target with the tile? masks, boxes, points; not labels
     ) -> 'LabelLists':                     # new lists; this one keeps its own size and transforms
-        """Choose transforms and size; without a size, the one that all pictures have.
+        """Choose transforms and size; without a size, the one chosen before, or that all pictures have.
 
         Raises `ValueError` for a size that cannot be, and where `tfm_y` does not fit the targets.
         """
-        tfms, size = _pair(tfms), _only_size(self.items.files) if size is None else size
+        tfms, size = _pair(tfms), self.size if size is None else size
+        if size is None: size = _only_size(self.items.files)
         _check_moves(self.kind, tfms, tfm_y)
         _check_size(size)
         return replace(self, tfms=tfms, size=size)
@@ -568,7 +569,9 @@ def _pick(targs:Tensor|list, rows:Tensor, rows_there:Tensor) -> Tensor|list:
     return [targs[i] for i in rows.tolist()] if isinstance(targs, list) else targs.index_select(0, rows_there)
 
 def _to(yb:Tensor|tuple, device:torch.device) -> Tensor|tuple:
-    return tuple(y.to(device) for y in yb) if isinstance(yb, tuple) else yb.to(device)
+    if isinstance(yb, tuple): return tuple(_to(y, device) for y in yb)
+    there = device.type == 'cuda'       # from pinned memory nobody waits for the copy
+    return (yb.pin_memory() if there and not yb.is_cuda else yb).to(device, non_blocking=there)
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Loader:

@@ -74,7 +74,8 @@ def _prediction(probs:Tensor, classes:Sequence[str], thresh:float|Tensor|None) -
 def _activation(learn:Learner) -> Callable: # logits to probabilities
     "Raises `ValueError` for a loss that does not say how, and for targets that are no labels."
     kind = getattr(getattr(learn.data, 'lists', None), 'kind', Category)
-    if kind.moves: raise ValueError(f'for labels, and these targets are {kind.__name__}: use get_preds().')
+    if kind.moves: raise ValueError(f'this call is for labels, these targets are {kind.__name__}. '
+                                    'learn.get_preds() predicts them, learn.save() keeps the network.')
     activation = activation_of(learn.loss_func)
     if not isinstance(activation, nn.Identity): return activation
     raise ValueError(f'no known way from logits to probabilities for {learn.loss_func}.')

@@ -162,17 +162,19 @@ class PixelAccuracy:
         if targs.shape != (n, *size):
             raise ValueError(f'logits (n, c, h, w) and masks (n, h, w) wanted, got {tuple(logits.shape)} and '
                              f'{tuple(targs.shape)}.')
-        counted = (targs != (-1 if self.ignore is None else self.ignore)).long().flatten()
-        if self.counts is None: self.counts = counted.new_zeros(c*c)
-        self.counts.index_add_(0, (targs*c + logits.argmax(1)).flatten(), counted)
+        counted = targs != self.ignore if self.ignore is not None else torch.ones_like(targs).bool()
+        cells = torch.where(counted, targs, 0)*c + logits.argmax(1)
+        if self.counts is None: self.counts = cells.new_zeros(c*c)
+        self.counts.index_add_(0, cells.flatten(), counted.long().flatten())
 
     def table(self) -> Tensor: # pixels by class (row) and answer (column), shape (c, c)
-        "All counts so far."
+        "All counts so far. Raises `ValueError` before the first batch."
+        if self.counts is None: raise ValueError('nothing was counted yet: call update(logits, targs) first.')
         return self.counts.view(round(len(self.counts)**.5), -1)
 
     def compute(self) -> Tensor: # 0-d, in [0, 1]; nan if no pixel counted
         "The score of all batches since `reset`."
-        return self.table().diag().sum()/self.counts.sum()
+        return self.table().diag().sum()/self.table().sum()
 
 class MeanIoU(PixelAccuracy):
     "Intersection over union of each class, averaged over the classes that occur or were predicted."
@@ -180,7 +182,7 @@ class MeanIoU(PixelAccuracy):
         "The score of all batches since `reset`."
         hits, either = self.table().diag(), self.table().sum(0) + self.table().sum(1) - self.table().diag()
         there = either > 0
-        if self.ignore is not None: there[self.ignore] = False
+        if self.ignore is not None and 0 <= self.ignore < len(there): there[self.ignore] = False
         return torch.where(there, hits/either.clamp(min=1), 0).sum()/there.sum()
 
 # %% ../nbs/13_more_data_blocks.ipynb #da05d9f8
@@ -255,9 +257,10 @@ class Points(Category):
     @staticmethod
     def label(found:tuple, lists:ItemLists, classes:Sequence[str]|None) -> tuple:
         "Points (y, x) in pixels. Raises `ValueError` unless all pictures have as many, of finite numbers."
-        points = tuple(np.asarray(o, np.float32).reshape(-1, 2) for o in found)
-        k = Counter(len(p) for p in points).most_common(1)[0][0]
-        wrong = [f for f, p in zip(lists.items.files, points) if len(p) != k or not np.isfinite(p).all()]
+        points = tuple(np.asarray(o, np.float32).reshape(-1) for o in found)
+        k = max(1, Counter(len(p)//2 for p in points).most_common(1)[0][0])
+        wrong = [f for f, p in zip(lists.items.files, points) if len(p) != 2*k or not np.isfinite(p).all()]
+        points = tuple(p.reshape(-1, 2) for p in points) if not wrong else ()
         if wrong: raise ValueError(f'not {k} points of finite numbers y, x, as others have: {_some(wrong)}.')
         return points, ['y', 'x'] if k == 1 else [f'{axis}{i}' for i in range(k) for axis in 'yx'], Points
 
@@ -288,7 +291,12 @@ def _tile_boxes(obj:tuple, classes:Sequence[str], file:str, size) -> tuple[Tenso
     return _clip(_on_tile(boxes.view(-1, 2), file, size).view(-1, 4), labels)
 
 def _no_loss():
-    raise ValueError('boxes have no loss here: a detection model brings its own. Chapter 13 shows one.')
+    raise ValueError('boxes have no loss here, and a Learner cannot train on them: a detection model brings '
+                     'its own loss. Chapter 13 shows one.')
+
+def _are_boxes(o) -> bool: # a pair: as many boxes of four numbers as names
+    try: return len(o[0]) == len(o[1]) and all(len(box) == 4 for box in o[0])
+    except (TypeError, IndexError): return False
 
 class Boxes(Category):
     "Boxes in a tile with their classes; batches are the pair that `bb_pad_collate` gives."
@@ -297,10 +305,10 @@ class Boxes(Category):
     @staticmethod
     def label(found:tuple, lists:ItemLists, classes:Sequence[str]|None) -> tuple:
         "Pairs (boxes, names), boxes in pixels. Raises `ValueError` naming pictures that have something else."
-        wrong = [f for f, (boxes, names) in zip(lists.items.files, found)
-                 if len(boxes) != len(names) or any(len(box) != 4 for box in boxes)]
+        wrong = [f for f, o in zip(lists.items.files, found) if not _are_boxes(o)]
         if wrong: raise ValueError(f'no boxes (top, left, bottom, right), a name for each: {_some(wrong)}.')
         names = {str(name) for _, names in found for name in names}
+        if 'background' in names: raise ValueError("a box is called 'background', as class 0 is: rename it.")
         known = sorted(names) if classes is None else [str(c) for c in classes if c != 'background']
         unknown = sorted(names - {*known})
         if unknown: raise ValueError(f'labels not in classes={known}: {_some(unknown)}. Add them.')
@@ -338,17 +346,12 @@ class PointsItemList(ImageList):
     kind = Points
 
 # %% ../nbs/13_more_data_blocks.ipynb #3ba5ee56
-def get_annotations(
-    file:str|Path,  # a json in COCO's format
-    prefix:str='',  # goes before each picture's name
-) -> tuple[list[str], list]: # names of pictures with boxes; for each [boxes, names], see `ObjectItemList`
-    "Boxes by picture. Raises `ValueError` for annotations of pictures or categories that the file lacks."
-    found = json.loads(Path(file).read_text())
+def _boxes_by_picture(found:dict, prefix:str) -> tuple[list, list]:
     files = {o['id']: prefix + o['file_name'] for o in found['images']}
     names = {o['id']: o['name'] for o in found['categories']}
     for key, known in (('image_id', files), ('category_id', names)):
         gone = sorted({o[key] for o in found['annotations']} - {*known})
-        if gone: raise ValueError(f'{file}: annotations have {key} {_some(gone)}, not in its lists.')
+        if gone: raise ValueError(f'annotations have {key} {_some(gone)}, not in its lists.')
     boxes = {}
     for o in found['annotations']:
         left, top, width, height = o['bbox']
@@ -356,3 +359,13 @@ def get_annotations(
         lists[0].append([top, left, top + height, left + width])
         lists[1].append(names[o['category_id']])
     return list(boxes), list(boxes.values())
+
+def get_annotations(
+    file:str|Path,  # a json in COCO's format
+    prefix:str='',  # goes before each picture's name
+) -> tuple[list[str], list]: # names of pictures with boxes; for each [boxes, names], see `ObjectItemList`
+    "Boxes by picture. Raises `ValueError` for another format, and pictures or categories that are missing."
+    try: return _boxes_by_picture(json.loads(Path(file).read_text()), prefix)
+    except (KeyError, TypeError, json.JSONDecodeError) as e:
+        raise ValueError(f'{file} is no json in the format of COCO ({type(e).__name__}: {e}).') from e
+    except ValueError as e: raise ValueError(f'{file}: {e}') from e

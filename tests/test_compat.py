@@ -212,6 +212,12 @@ def test_labels_before_the_split(notes, folders):
     assert all(i % 2 == y for i, y in zip(rows(named.valid), named.valid.targets.tolist()))
     assert sorted(rows(named.valid)) == list(range(7, 10))
 
+    (folders/'test').mkdir()
+    (folders/'test'/'new.jpg').write_bytes((folders.parent/'planet/train-jpg/train_0.jpg').read_bytes())
+    tested = files.label_from_folder().split_by_folder().add_test_folder().datasets(notes['ImageClassificationDataset'])
+    assert len(tested.test) == 1 and tested.classes == named.classes
+    assert files.label_from_folder().split_none().datasets().classes == named.classes
+
     parity = files.label_from_func(lambda f: f.parent.name)
     by_idx = parity.split_by_idx([3, 1]).datasets()
     assert by_idx.valid_idx.tolist() == [3, 1] and by_idx.labels == named.labels

@@ -90,6 +90,7 @@ def test_lists_keep_their_kind(scene):
 def test_boxes_and_points_that_are_none(scene):
     split = ObjectItemList.from_folder(scene[0]/'images').split_none()
     with pytest.raises(ValueError, match=r'a name for each: .*0.png'): split.label_from_func(lambda f: ([[1, 2, 3]], ['left']))
+    with pytest.raises(ValueError, match=r'a name for each: .*5.png'): split.label_from_func(lambda f: None)
     with pytest.raises(ValueError, match=r'not in classes=\[.right.\]: left'):
         split.label_from_func(lambda f: scene[1][f.name], classes=['background', 'right'])
     points = PointsItemList.from_folder(scene[0]/'images').split_none()
@@ -101,7 +102,7 @@ def test_what_is_for_labels_refuses_masks(scene):
     "Averaging the masks of eight symmetries without turning them back would be wrong, and look right."
     learn = unet_learner(masks(scene[0]), models.resnet18, pretrained=False)
     for call in (partial(tta, learn), partial(predict, learn, scene[0]/'images/0.png'), partial(export_model, learn, scene[0]/'net')):
-        with pytest.raises(ValueError, match='for labels, and these targets are Mask'): call()
+        with pytest.raises(ValueError, match='is for labels, these targets are Mask'): call()
 
 
 def test_unet_learner_is_the_lessons_learner(scene, tmp_path):
