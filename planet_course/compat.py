@@ -105,8 +105,6 @@ class _ItemLists(ItemLists):
         items = (dataset.items if dataset else ImageList)(self.items.files, self.items.path, self.items.df)
         return self.items.how(ItemLists(items, self.train_idx, self.valid_idx), classes)
 
-def _old(lists:ItemLists) -> _ItemLists: return _ItemLists(lists.items, lists.train_idx, lists.valid_idx)
-
 # %% ../nbs/16_from_your_notes.ipynb #d8623162
 @_frozen
 class _Older:
@@ -116,6 +114,8 @@ class _Older:
 
     def __post_init__(self):
         if self._today: _say(type(self).__name__, self._today)
+
+    def _split(self, train_idx, valid_idx): return _ItemLists(self, train_idx, valid_idx)
 
     def label_from_df(self, cols:int|str=1, label_delim:str|None=None, classes:Sequence[str]|None=None,
                       sep:str|None=None) -> ImageList: # sep: the old name of label_delim
@@ -143,18 +143,6 @@ class _Older:
         "A random share for validation; without a seed it is 42, for nothing global is seeded here."
         _say('random_split_by_pct', 'split_by_rand_pct')
         return self.split_by_rand_pct(valid_pct, 42 if seed is None else seed)
-
-    def split_by_rand_pct(self, valid_pct:float=0.2, seed:int|None=42) -> ItemLists:
-        "A random share for validation."
-        return _old(super().split_by_rand_pct(valid_pct, seed))
-
-    def split_by_idx(self, valid_idx:Sequence[int]) -> ItemLists:
-        "The given rows for validation; `split_by_folder` ends here too."
-        return _old(super().split_by_idx(valid_idx))
-
-    def split_none(self) -> ItemLists:
-        "All for training."
-        return _old(super().split_none())
 
 # %% ../nbs/16_from_your_notes.ipynb #2f448e2d
 @_frozen

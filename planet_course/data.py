@@ -141,12 +141,14 @@ def _rand_split(n:int, valid_pct:float, seed:int|None) -> tuple:
 # %% ../nbs/05_data_block.ipynb #d20a896d
 class _Splits:
     "The ways to split a list; `ImageList` inherits them."
+    def _split(self, train_idx, valid_idx): return ItemLists(self, train_idx, valid_idx)
+
     def split_by_rand_pct(self,
         valid_pct:float=0.2, # share kept for validation, 0 to below 1
         seed:int|None=42,    # fixes the choice; None: another one every time
     ) -> 'ItemLists':
         "A random share for validation, the rest for training."
-        return ItemLists(self, *_rand_split(len(self), valid_pct, seed))
+        return self._split(*_rand_split(len(self), valid_pct, seed))
 
     def split_by_idx(self,
         valid_idx:Sequence[int], # rows for validation
@@ -155,7 +157,7 @@ class _Splits:
         valid, n = np.asarray(valid_idx, int).reshape(-1), len(self)
         wrong = [i for i, k in sorted(Counter(valid.tolist()).items()) if k > 1 or not 0 <= i < n]
         if wrong: raise ValueError(f'rows twice or out of range (0 to {n - 1}) in valid_idx: {_some(wrong)}.')
-        return ItemLists(self, np.setdiff1d(np.arange(n), valid), valid)
+        return self._split(np.setdiff1d(np.arange(n), valid), valid)
 
     def split_by_folder(self,
         train:str='train', # the folder below the path with the training tiles
@@ -170,7 +172,7 @@ class _Splits:
 
     def split_none(self) -> 'ItemLists':
         "All tiles for training."
-        return ItemLists(self, np.arange(len(self)), np.arange(0))
+        return self._split(np.arange(len(self)), np.arange(0))
 
 # %% ../nbs/05_data_block.ipynb #85b3184c
 @dataclass(frozen=True, repr=False, eq=False)
@@ -307,15 +309,20 @@ def _targets(labels:Sequence, classes:Sequence[str], multi:bool) -> Tensor:
     return torch.from_numpy(targs)
 
 # %% ../nbs/05_data_block.ipynb #bcbfb36a
+def _vocabulary(found:set, classes:Sequence[str]|None) -> list[str]:
+    "`classes`, or all names found, sorted. Raises `ValueError` for one that `classes` does not have."
+    names = sorted(found) if classes is None else list(map(str, classes))
+    unknown = sorted(found - set(names))
+    if unknown: raise ValueError(f'labels not in classes={names}: {_some(unknown)}. Add them.')
+    return names
+
 def _categories(found:tuple, lists:ItemLists, classes:Sequence[str]|None) -> tuple:
     "Labels, vocabulary, kind. Raises `ValueError` for a label that `classes` does not have."
     found = [tuple(map(str, o)) if isinstance(o, (list, tuple, set)) else str(o) for o in found]
     multi = any(not isinstance(o, str) for o in found)
     labels = tuple((o,) if multi and isinstance(o, str) else o for o in found)
     sets = [set(o) if multi else {o} for o in labels]
-    names = sorted(set().union(*sets)) if classes is None else list(map(str, classes))
-    unknown = sorted(set().union(*sets) - set(names))
-    if unknown: raise ValueError(f'labels not in classes={names}: {_some(unknown)}. Add them.')
+    names = _vocabulary(set().union(*sets), classes)
     trained = set().union(*(sets[i] for i in lists.train_idx))
     counts = Counter(name for i in lists.valid_idx for name in sets[i])
     unseen = [f'{name} ({counts[name]} in validation)' for name in names if name not in trained]
@@ -392,10 +399,7 @@ class LabelList:
         "The targets of all tiles; a list where they have no common shape."
         return self.kind.encode(self.labels, self.classes, self.x.files, self.size)
 
-    @property
-    def items(self) -> list[Path]:
-        "The picture files."
-        return list(map(Path, self.x.files))
+    items = property(lambda self: list(map(Path, self.x.files)), doc='The picture files.')
 
     def __len__(self): return len(self.x)
 
@@ -411,11 +415,10 @@ class LabelList:
 
 # %% ../nbs/05_data_block.ipynb #dcd90669
 def _only_size(files:Sequence[str]) -> tuple[int,int]:
-    "The size that all pictures are stored in. Raises `ValueError` naming two that differ."
-    first = stored_size(files[0])
-    other = next((f for f in files if stored_size(f) != first), None)
-    if other is None: return first
-    raise ValueError(f'pictures of several sizes: {files[0]} is {first}, {other} is {stored_size(other)}. '
+    "The size that all pictures are stored in. Raises `ValueError` naming one of each size."
+    found = {stored_size(f): f for f in files}
+    if len(found) == 1: return next(iter(found))
+    raise ValueError(f'pictures of several sizes: {_some([f"{f} is {size}" for size, f in found.items()])}. '
                      'Give size=, pixels of a side, or (h, w).')
 
 def _check_size(size:int|tuple[int,int]) -> None:
@@ -568,11 +571,14 @@ def _finish(xb:Tensor, tfms, params, stats:Tensor|None) -> Tensor:
 def _pick(targs:Tensor|list, rows:Tensor, rows_there:Tensor) -> Tensor|list:
     return [targs[i] for i in rows.tolist()] if isinstance(targs, list) else targs.index_select(0, rows_there)
 
-def _to(yb:Tensor|tuple, device:torch.device) -> Tensor|tuple:
+def _to(yb:Tensor|tuple|list, device:torch.device) -> Tensor|tuple|list:
+    "Targets, or a pair of tensors, on the device; a list stays where it is."
+    if isinstance(yb, list): return yb
     if isinstance(yb, tuple): return tuple(_to(y, device) for y in yb)
     there = device.type == 'cuda'       # from pinned memory nobody waits for the copy
     return (yb.pin_memory() if there and not yb.is_cuda else yb).to(device, non_blocking=there)
 
+# %% ../nbs/05_data_block.ipynb #1f4bbb29
 @dataclass(frozen=True, repr=False, eq=False)
 class Loader:
     "Goes over tiles in batches (`xb`, `yb`) on the device; in a new order every time if `train`."
@@ -611,8 +617,7 @@ class Loader:
             here, there_b = rows[i:i + self.bs], there[i:i + self.bs]
             xb, yb = self.source.pick(here, there_b), _pick(self.targs, here, there_b)
             if self.collate_fn: xb, yb = self.collate_fn(list(zip(xb, yb)))
-            xb = xb.to(device)
-            params = _sample(self.tfms, xb, gen)
+            xb, params = xb.to(device), _sample(self.tfms, xb, gen)
             yb = _to(self.kind.batch(yb, params, *xb.shape[-2:]), device)
             yield _finish(xb, self.tfms, params, self.stats), yb
 
@@ -644,8 +649,7 @@ class DataBunch:
 
     @cached_property
     def _targs(self):
-        targs = self.lists._part(range(len(self.lists.items))).targets
-        return targs if isinstance(targs, list) else targs.to(self.device)
+        return _to(self.lists._part(range(len(self.lists.items))).targets, self.device)
 
     @cached_property
     def train_dl(self) -> Loader: # shuffled, full batches only

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from .augment import _send, resample
 from .cache import _cannot_read, _resize, fit_window, stored_size
-from .data import Category, DataBunch, ImageList, ItemLists, _some
+from .data import Category, DataBunch, ImageList, ItemLists, _some, _vocabulary
 from .learner import Callback, Learner
 from .vision import _grouped, build, create_body
 
@@ -174,13 +174,16 @@ class PixelAccuracy:
 
     def compute(self) -> Tensor: # 0-d, in [0, 1]; nan if no pixel counted
         "The score of all batches since `reset`."
-        return self.table().diag().sum()/self.table().sum()
+        table = self.table()
+        return table.diag().sum()/table.sum()
 
+# %% ../nbs/13_more_data_blocks.ipynb #06c0fa79
 class MeanIoU(PixelAccuracy):
     "Intersection over union of each class, averaged over the classes that occur or were predicted."
     def compute(self) -> Tensor: # 0-d, in [0, 1]; nan if no pixel counted
         "The score of all batches since `reset`."
-        hits, either = self.table().diag(), self.table().sum(0) + self.table().sum(1) - self.table().diag()
+        table = self.table()
+        hits, either = table.diag(), table.sum(0) + table.sum(1) - table.diag()
         there = either > 0
         if self.ignore is not None and 0 <= self.ignore < len(there): there[self.ignore] = False
         return torch.where(there, hits/either.clamp(min=1), 0).sum()/there.sum()
@@ -207,9 +210,9 @@ def unet_learner(
                     pretrained or weights is not None, metrics, callbacks, loss_func, wd, precision)
 
 # %% ../nbs/13_more_data_blocks.ipynb #f6246d01
-def _on_tile(points:Tensor, file:str, size:int|tuple[int,int]|None) -> Tensor:
-    "Points (k, 2) as y, x in pixels of a stored picture, in units of its tile: -1 to 1 between the edges."
-    h, w = stored_size(file)
+def _on_tile(points:Tensor, shape:tuple[int,int], size:int|tuple[int,int]|None) -> Tensor:
+    "Points (k, 2), y and x in pixels of a picture stored as `shape`, on its tile: -1 to 1 between the edges."
+    h, w = shape
     nh, nw, top, left = fit_window(h, w, size := size or (h, w))
     tile = torch.tensor((size, size) if isinstance(size, int) else size)
     return (points*torch.tensor([nh/h, nw/w]) - torch.tensor([top, left]))*2/tile - 1
@@ -266,7 +269,8 @@ class Points(Category):
 
     @staticmethod
     def encode(labels, classes, files, size):
-        return torch.stack([_on_tile(torch.from_numpy(p), f, size).flatten() for p, f in zip(labels, files)])
+        tiles = [_on_tile(torch.from_numpy(p), stored_size(f), size) for p, f in zip(labels, files)]
+        return torch.stack(tiles).flatten(1)
 
     @staticmethod
     def batch(yb, params, h, w):
@@ -285,10 +289,11 @@ def _tile_boxes(obj:tuple, classes:Sequence[str], file:str, size) -> tuple[Tenso
     "Boxes (k, 4) and class numbers (k,) of one picture, on its tile."
     boxes, names = torch.tensor(obj[0], dtype=torch.float32).view(-1, 4), obj[1]
     labels = torch.tensor([classes.index(name) for name in names], dtype=torch.long)
-    inside, _ = _clip(_on_tile(boxes.view(-1, 2), file, None).view(-1, 4), labels)
+    corners, shape = boxes.view(-1, 2), stored_size(file)
+    inside, _ = _clip(_on_tile(corners, shape, None).view(-1, 4), labels)
     gone = len(boxes) - len(inside)
     if gone: print(f'{file}: boxes without area in the picture, dropped: {gone}')
-    return _clip(_on_tile(boxes.view(-1, 2), file, size).view(-1, 4), labels)
+    return _clip(_on_tile(corners, shape, size).view(-1, 4), labels)
 
 def _no_loss():
     raise ValueError('boxes have no loss here, and a Learner cannot train on them: a detection model brings '
@@ -298,6 +303,7 @@ def _are_boxes(o) -> bool: # a pair: as many boxes of four numbers as names
     try: return len(o[0]) == len(o[1]) and all(len(box) == 4 for box in o[0])
     except (TypeError, IndexError): return False
 
+# %% ../nbs/13_more_data_blocks.ipynb #625d3bd7
 class Boxes(Category):
     "Boxes in a tile with their classes; batches are the pair that `bb_pad_collate` gives."
     loss_func, moves, collate_fn = staticmethod(_no_loss), True, staticmethod(bb_pad_collate)
@@ -309,9 +315,7 @@ class Boxes(Category):
         if wrong: raise ValueError(f'no boxes (top, left, bottom, right), a name for each: {_some(wrong)}.')
         names = {str(name) for _, names in found for name in names}
         if 'background' in names: raise ValueError("a box is called 'background', as class 0 is: rename it.")
-        known = sorted(names) if classes is None else [str(c) for c in classes if c != 'background']
-        unknown = sorted(names - {*known})
-        if unknown: raise ValueError(f'labels not in classes={known}: {_some(unknown)}. Add them.')
+        known = _vocabulary(names, None if classes is None else [c for c in classes if c != 'background'])
         return tuple((boxes, list(map(str, names))) for boxes, names in found), ['background', *known], Boxes
 
     @staticmethod

@@ -146,6 +146,7 @@ def _grouped(data, model:nn.Module, groups:list, arch:Callable, frozen:bool, met
     if frozen: learn.freeze()
     return learn
 
+# %% ../nbs/09_vision.ipynb #df1ee33c
 def create_cnn(
     data,                          # a `DataBunch`, or anything a `Learner` takes, with `c` classes
     arch:Callable,                 # function that makes the network, for example `models.resnet50`
