@@ -9,7 +9,7 @@ from torchvision import models
 
 from common import add_data_args, our_data, report, secs, spread, table, tile_table
 from planet_course.cache import decode
-from planet_course.predict import Predictor, export_model, tta
+from planet_course.predictor import Predictor, export_model, tta
 from planet_course.vision import create_cnn
 
 

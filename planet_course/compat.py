@@ -34,7 +34,7 @@ from .data import (DataBunch, EmptyLabel, ImageList, ItemLists, LabelList, Label
 from .download import Config, URLs, planet_data, untar_data
 from .learner import Learner
 from .metrics import accuracy, accuracy_thresh, fbeta
-from .predict import Predictor, export_model, submission, tta
+from .predictor import Predictor, export_model, submission, tta
 from .tasks import bb_pad_collate, get_annotations
 
 # %% ../nbs/16_from_your_notes.ipynb #190efb0d

@@ -230,6 +230,13 @@ class ImageList(_Splits):
         df = pd.concat([self.df, other.df], ignore_index=True) if both else None
         return replace(self, files=self.files + other.files, df=df)
 
+    @property
+    def ids(self) -> list[str]: # 'train-jpg/train_0.jpg' for instance
+        "What identifies a tile: its path below the data folder, with / between; elsewhere its whole path."
+        root = os.path.abspath(self.path)
+        paths = [Path(os.path.abspath(f)) for f in self.files]
+        return [(p.relative_to(root) if p.is_relative_to(root) else p).as_posix() for p in paths]
+
     def _rows(self, rows):
         df = None if self.df is None else self.df.iloc[rows]
         return replace(self, files=tuple(self.files[i] for i in rows), df=df)

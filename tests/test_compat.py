@@ -286,7 +286,7 @@ def test_a_data_bunch_in_one_call(notes, capsys):
 
 
 def test_only_compat_patches_path():
-    code = ('import planet_course.predict, planet_course.interpret, planet_course.tasks; from pathlib import Path; print(hasattr(Path, "ls")); '
+    code = ('import planet_course.predictor, planet_course.interpret, planet_course.tasks; from pathlib import Path; print(hasattr(Path, "ls")); '
             'import planet_course.compat; print(hasattr(Path, "ls"))')
     said = subprocess.run([sys.executable, '-c', code], cwd=root, capture_output=True, text=True, check=True).stdout.split()
     assert said == ['False', 'True']

@@ -18,7 +18,7 @@ from planet_course.data import ImageList, Loader, _Source
 from planet_course.download import BadCredentialsError, DataError, FileGoneError, OfflineError, RateLimitedError, RulesNotAcceptedError
 from planet_course.interpret import add_correction, read_corrections, with_corrections
 from planet_course.learner import Learner
-from planet_course.predict import Predictor, export_model, main, predict, submission, submit_to_kaggle, tta
+from planet_course.predictor import Predictor, export_model, main, predict, submission, submit_to_kaggle, tta
 from planet_course.vision import create_cnn
 
 command = Path(sys.executable).parent/'planet-predict'
@@ -192,7 +192,7 @@ def test_a_file_that_kaggle_cannot_score(kaggle, handed_in):
 
 fresh = '''
     import sys, torch
-    from planet_course.predict import Predictor
+    from planet_course.predictor import Predictor
     made = Predictor(sys.argv[1], 'cpu')(sys.argv[3:])
     torch.save(torch.stack([p.probs for p in made]), sys.argv[2])
     assert 'matplotlib' not in sys.modules and 'kagglesdk' not in sys.modules

@@ -9,7 +9,7 @@ from planet_course.core import imagenet_stats, planet_folder, seed_everything
 from planet_course.data import ImageList
 from planet_course.interpret import compare_rules, label_report
 from planet_course.metrics import constant_baselines, fbeta
-from planet_course.predict import Predictor, export_model
+from planet_course.predictor import Predictor, export_model
 from planet_course.vision import create_cnn
 
 

@@ -9,7 +9,7 @@ from planet_course.augment import get_transforms
 from planet_course.cache import decode
 from planet_course.core import seed_everything
 from planet_course.data import ImageList
-from planet_course.predict import export_model, predict, tta
+from planet_course.predictor import export_model, predict, tta
 from planet_course.tasks import (Boxes, MeanIoU, ObjectItemList, PixelAccuracy, PointsItemList, SegmentationItemList, _on_tile,
                                  _read_mask, bb_pad_collate, unet_learner)
 
