@@ -228,7 +228,7 @@ class _Learner(Learner):
     "A learner that also knows `get_preds(ds_type=...)` and `export()`."
     def __init__(self, learn:Learner): vars(self).update(vars(learn))   # one state, seen by both
 
-    def get_preds(self, dl=None, logits:bool=False, ds_type:str|None=None) -> tuple[Tensor, Tensor]:
+    def get_preds(self, dl=None, logits:bool=False, ds_type:str|None=None) -> tuple[Tensor, Tensor|None]:
         "As `Learner.get_preds`, also for a `DatasetType`. Raises `ValueError` for a part that there is not."
         ds_type = dl if isinstance(dl, str) else ds_type
         if ds_type is not None:
@@ -268,13 +268,12 @@ class _Loaded:
         labelled = test and LabelList(test, ('',)*len(test), names, EmptyLabel, predictor.size)
         self.predictor, self.data = predictor, SimpleNamespace(classes=names, test_ds=labelled)
 
-    def get_preds(self, ds_type:str=DatasetType.Test) -> tuple[Tensor, Tensor]:
-        "Probabilities of the test tiles and zeros, both (n, c). Raises `ValueError` if there are no tiles."
+    def get_preds(self, ds_type:str=DatasetType.Test) -> tuple[Tensor, None]:
+        "Probabilities of the test tiles, (n, c); they have no targets. Raises `ValueError` without tiles."
         if ds_type != 'test' or not self.data.test_ds:
             raise ValueError(f'a loaded model has no {ds_type} tiles; it knows those of load_learner(path, '
                              'test=ImageList.from_folder(...)) alone, as DatasetType.Test.')
-        probs = torch.stack([p.probs for p in self.predictor(list(self.data.test_ds.x.files))])
-        return probs, torch.zeros_like(probs)
+        return torch.stack([p.probs for p in self.predictor(list(self.data.test_ds.x.files))]), None
 
 # %% ../nbs/16_from_your_notes.ipynb #7b7b8bda
 def load_learner(path:str|Path, file:str='export.safetensors', test:ImageList|Sequence|None=None) -> _Loaded:
