@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from .cache import TileCache, decode, stored_size
-from .core import default_device, free_memory, show_images
+from .core import default_device, free_memory, one_line, plot_text, show_images
 
 # %% ../nbs/05_data_block.ipynb #e66dd879
 class Image:
@@ -370,7 +370,8 @@ class Category:
     @staticmethod
     def draw(ax, y, classes:list) -> None: # `y`: one tile's part of what `batch` gives
         "Show a target over its tile."
-        ax.set_title(';'.join(classes[i] for i in (y.nonzero().flatten() if y.ndim else [y])), fontsize=9)
+        names = [classes[i] for i in (y.nonzero().flatten() if y.ndim else [y])]
+        ax.set_title(plot_text(';'.join(names)), fontsize=9)
 
     @property
     def data(self): # the class number, 0-d; for several labels float zeros and ones, shape (c,)
@@ -378,7 +379,7 @@ class Category:
         return self.encode([self.obj], self.classes, [self.file], self.size)[0]
 
     def __str__(self): return self.obj
-    def __repr__(self): return f'{type(self).__name__} {self}'
+    def __repr__(self): return one_line(f'{type(self).__name__} {self}')
 
 class MultiCategory(Category):
     "The labels of a tile."
@@ -422,9 +423,9 @@ class LabelList:
 
     def __repr__(self):
         pairs = [self[i] for i in range(min(5, len(self)))]
-        x, y = (','.join(map(str, side)) for side in zip(*pairs)) if pairs else ('', '')
+        x, y = (one_line(','.join(map(str, side))) for side in zip(*pairs)) if pairs else ('', '')
         return (f'LabelList ({len(self)} items)\nx: {type(self.x).__name__}\n{x}\n'
-                f'y: {self.kind.__name__}List\n{y}\nPath: {self.x.path}')
+                f'y: {self.kind.__name__}List\n{y}\nPath: {one_line(str(self.x.path))}')
 
 # %% ../nbs/05_data_block.ipynb #dcd90669
 def _only_size(files:Sequence[str]) -> tuple[int,int]:
@@ -432,7 +433,7 @@ def _only_size(files:Sequence[str]) -> tuple[int,int]:
     found = {stored_size(f): f for f in files}
     if len(found) == 1: return next(iter(found))
     raise ValueError(f'pictures of several sizes: {_some([f"{f} is {size}" for size, f in found.items()])}. '
-                     'Give size=, pixels of a side, or (h, w).')
+                     'Write .transform(tfms, size=128), pixels of a side, or size=(h, w).')
 
 def _check_size(size:int|tuple[int,int]) -> None:
     "Raises `ValueError` if a network can do nothing with the size; one printed line if it can do little."
@@ -440,6 +441,12 @@ def _check_size(size:int|tuple[int,int]) -> None:
     if not all(isinstance(s, int) and s >= 32 for s in sides) or len(sides) > 2:
         raise ValueError(f'size is {size!r}; give the pixels of a side, 32 or more, or of both (h, w).')
     if min(sides) < 64: print(f'size {size}: below 64 little is left once a ResNet has halved it five times')
+
+class _Unchanged:
+    "What stands for a parameter that was not given: None is a value of its own."
+    def __repr__(self): return 'unchanged'
+
+_unchanged = _Unchanged()
 
 def _pair(tfms) -> tuple:
     "The transforms for training and for validation. Raises `TypeError` if they are no such pair."
@@ -458,6 +465,30 @@ def _check_moves(kind:type, tfms:tuple, tfm_y:bool) -> None:
         raise ValueError(f'the tiles would move without their targets ({kind.__name__}). Pass tfms=None; or '
                          'tfm_y=True and get_transforms(), whose draws serve both.')
 
+# %% ../nbs/05_data_block.ipynb #efe6dbc6
+def _transform(lists:'LabelLists', tfms, size, tfm_y) -> 'LabelLists':
+    "New lists with what was given, and the old for what is `_unchanged`."
+    tfms = lists.tfms if tfms is _unchanged else _pair(tfms)
+    tfm_y = lists.tfm_y if tfm_y is _unchanged else tfm_y
+    if size is _unchanged: size = lists.size
+    if size is None: size = _only_size(lists.items.files)
+    _check_moves(lists.kind, tfms, tfm_y)
+    _check_size(size)
+    return replace(lists, tfms=tfms, size=size, tfm_y=tfm_y)
+
+# %% ../nbs/05_data_block.ipynb #c2286762
+def _as_list(items:ImageList|Sequence, path:Path) -> ImageList:
+    "Files as an `ImageList`. Raises `TypeError` for what is no picture file."
+    if isinstance(items, ImageList): return items
+    files = [items] if isinstance(items, (str, Path)) else list(items)
+    wrong = [type(f).__name__ for f in files if not isinstance(f, (str, Path))]
+    if isinstance(items, pd.DataFrame): wrong = ['a column of a table']
+    wrong += [f'the folder {f}' for f in files if not wrong and os.path.isdir(f)]
+    if wrong:
+        raise TypeError(f'test tiles are picture files, not {_some(wrong)}. Give paths or an ImageList; '
+                        'from_folder, from_df and the .x of a LabelList are such lists.')
+    return ImageList(tuple(map(os.fspath, files)), path)
+
 # %% ../nbs/05_data_block.ipynb #b1a80169
 @dataclass(frozen=True, repr=False, eq=False)
 class LabelLists:
@@ -471,6 +502,7 @@ class LabelLists:
     test_items: ImageList|None = None   # tiles without labels
     tfms: tuple = (None, None)          # transforms for training, for validation
     size: int|tuple[int,int]|None = None # pixels; None: not chosen yet
+    tfm_y: bool = False                 # does the target move with the tile?
 
     def _part(self, rows):
         labels = tuple(self.labels[i] for i in rows)
@@ -502,19 +534,15 @@ class LabelLists:
         return self.add_test(replace(ImageList.from_folder(path/test_folder), path=path))
 
     def transform(self,
-        tfms:Sequence|None=None,           # (training, validation) as `get_transforms` makes it, or functions
-        size:int|tuple[int,int]|None=None, # pixels, 32 or more; int: scale, crop to a square; (h, w): squish
-        tfm_y:bool=False,                  # move the target with the tile? masks, boxes, points; not labels
-    ) -> 'LabelLists':                     # new lists; this one keeps its own size and transforms
-        """Choose transforms and size; without a size, the one chosen before, or that all pictures have.
+        tfms:Sequence|None=_unchanged, # (training, validation): `get_transforms()`, or functions; None: none
+        size:int|tuple[int,int]|None=_unchanged, # pixels; int: cut to a square; (h, w): squish; None: stored
+        tfm_y:bool=_unchanged,         # move the target with the tile? masks, boxes, points; not labels
+    ) -> 'LabelLists':                 # new lists; this one keeps its own size and transforms
+        """Choose transforms and size; what is not given stays. At first: no transforms, pictures as stored.
 
-        Raises `ValueError` for a size that cannot be, and where `tfm_y` does not fit the targets.
+        Raises `ValueError` for a size below 32, pictures of several sizes, and a `tfm_y` that does not fit.
         """
-        tfms, size = _pair(tfms), self.size if size is None else size
-        if size is None: size = _only_size(self.items.files)
-        _check_moves(self.kind, tfms, tfm_y)
-        _check_size(size)
-        return replace(self, tfms=tfms, size=size)
+        return _transform(self, tfms, size, tfm_y)
 
     def databunch(self,
         bs:int=64,                     # tiles in a training batch
@@ -524,16 +552,11 @@ class LabelLists:
         collate_fn:Callable|None=None, # list of (uint8 tile, target) to a batch, in place of the fast way
     ) -> 'DataBunch':
         "Loaders for these tiles. Raises `ValueError` if there is nothing to train on."
-        return _databunch(self, bs, val_bs or bs, cache, device, collate_fn)
+        return _databunch(self, bs, bs if val_bs is None else val_bs, cache, device, collate_fn)
 
     def __repr__(self): return _show_parts('LabelLists', self.train, self.valid, self.test)
 
     normalize, show_batch = (_later(o, 'transform', 'databunch') for o in ('normalize', 'show_batch'))
-
-def _as_list(items:ImageList|Sequence, path:Path) -> ImageList:
-    "A list of files as an `ImageList`."
-    if isinstance(items, ImageList): return items
-    return ImageList(tuple(map(os.fspath, [items] if isinstance(items, (str, Path)) else items)), path)
 
 # %% ../nbs/05_data_block.ipynb #fd9a401b
 def _fits(nbytes:int, free:int, device) -> bool:
@@ -611,7 +634,7 @@ class Loader:
     tfms: object = None           # None, an object with `sample` and `apply`, or a function on float batches
     stats: Tensor|None = None     # mean and standard deviation by channel, shape (2, 3, 1, 1), on the device
     train: bool = False           # shuffle, and drop a last batch that is not full?
-    collate_fn: Callable|None = None # list of (uint8 tile, target) to a batch; without labels targets are None
+    collate_fn: Callable|None = None # list of (uint8 tile, target or None) to a batch
     kind: type = Category         # what a target is
     classes: Sequence[str]|None = None # what the numbers in the targets stand for, in order; None: not said
 
@@ -648,6 +671,14 @@ class Loader:
             xb, params = xb.to(device), _sample(self.tfms, xb, gen)
             yb = _to(self.kind.batch(yb, params, *xb.shape[-2:]), device) if self.has_targets else None
             yield _finish(xb, self.tfms, params, self.stats), yb
+
+# %% ../nbs/05_data_block.ipynb #3874bb11
+def _before(step:str) -> property:
+    "Stands in a bunch for a step of its lists, and raises when it is looked at."
+    def raises(self):
+        then = '' if step == 'databunch' else _chain['databunch']
+        raise AttributeError(f'{step} comes too late: these are batches. Write: data.lists.{step}(...){then}')
+    return property(raises)
 
 # %% ../nbs/05_data_block.ipynb #38a1ee8a
 @dataclass(frozen=True, repr=False, eq=False)
@@ -692,7 +723,7 @@ class DataBunch:
         return _loader(self, self.source, self.lists, self.lists.valid_idx, self._targs, self.val_bs)
 
     def test_dl(self,
-        items:ImageList|LabelList|Sequence|None=None, # tiles or files; None: those that were added to the lists
+        items:ImageList|LabelList|Sequence|None=None, # tiles or files; None: those of the lists
     ) -> Loader: # in order, with validation transforms
         """Batches of other tiles; without targets, unless `items` is a `LabelList`, which knows the labels.
 
@@ -736,14 +767,21 @@ class DataBunch:
 
     def __repr__(self): return _show_parts('ImageDataBunch', self.train_ds, self.valid_ds, self.test_ds)
 
+    transform, databunch = _before('transform'), _before('databunch')
+    add_test, add_test_folder = _before('add_test'), _before('add_test_folder')
+
 # %% ../nbs/05_data_block.ipynb #d23f9015
 def _databunch(lists:LabelLists, bs:int, val_bs:int, cache:str, device, collate_fn) -> DataBunch:
     "Checks, and the one source that both loaders share."
-    if lists.size is None: _too_early(lists, 'databunch', ('transform',))
     wheres, n = ('auto', 'disk', 'device'), len(lists.train_idx)
     if cache not in wheres: raise ValueError(f'cache is {cache!r}; it is one of {wheres}.')
-    if min(bs, val_bs) < 1: raise ValueError(f'bs is {bs}, val_bs {val_bs}; a batch has 1 tile or more.')
+    for name, tiles in (('bs', bs), ('val_bs', val_bs)):
+        if not isinstance(tiles, (int, np.integer)) or tiles < 1:
+            raise ValueError(f'{name} is {tiles!r}; a batch has a whole number of tiles, 1 or more.')
     if not n: raise ValueError(f'there are no training tiles: all {len(lists.items)} are for validation.')
+    if lists.size is None:
+        lists = lists.transform()
+        print(f'no transform step: tiles as they are stored, {lists.size} (height, width), none transformed')
     if n < bs: print(f'bs is {n}, not {bs}: there are only {n} training tiles')
     device = default_device(verbose=False) if device is None else torch.device(device)
     source = _Source(TileCache(lists.items.files, lists.size, lists.items.path/'.tiles'), device, cache)
@@ -780,9 +818,11 @@ def _check_stats(data:DataBunch, stats:tuple|None) -> tuple:
     if stats is None:
         xb, _ = data.one_batch()
         stats = xb.mean((0, 2, 3)), xb.std((0, 2, 3))
-    mean, std = (tuple(map(float, o)) for o in stats)
-    if not len(mean) == len(std) == 3 or min(std) <= 0:
+    try: mean, std = (tuple(map(float, o)) for o in stats)
+    except (TypeError, ValueError): mean = std = ()
+    if not len(mean) == len(std) == 3 or not np.isfinite((mean, std)).all() or min(std) <= 0:
         raise ValueError(f'stats is {stats}; give three means and three standard deviations above 0.')
+    if max(mean) > 10: print(f'means of {mean} are for bytes, and pixels are 0 to 1 here: divide by 255')
     return mean, std
 
 def _show_batch(data:DataBunch, rows:int, figsize, ds_type:str) -> np.ndarray:
@@ -791,5 +831,6 @@ def _show_batch(data:DataBunch, rows:int, figsize, ds_type:str) -> np.ndarray:
     axes = show_images(data.denorm(xb[:rows*rows]).clamp(0, 1).cpu(), ncols=rows, figsize=figsize)
     if yb is None: return axes
     yb = _to(yb, torch.device('cpu'))
-    for ax, y in zip(axes.flat, zip(*yb) if isinstance(yb, tuple) else yb): data.kind.draw(ax, y, data.classes)
+    targs = zip(*yb) if isinstance(yb, tuple) else yb
+    for ax, y in zip(axes.flat, targs): data.kind.draw(ax, y, data.classes)
     return axes

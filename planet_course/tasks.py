@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image as PILImage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .augment import _send, resample
-from .cache import _cannot_read, _resize, fit_window, stored_size
+from .cache import _resize, fit_window, open_picture, stored_size
+from .core import one_line, plot_text
 from .data import Category, DataBunch, ImageList, ItemLists, _some, _vocabulary
 from .learner import Callback, Learner
 from .vision import _grouped, build, create_body
@@ -48,16 +48,14 @@ class ImageDataBunch:
 # %% ../nbs/13_more_data_blocks.ipynb #bb487fb7
 def _read_mask(mask:str, file:str, size:int|tuple[int,int]|None, c:int) -> Tensor: # uint8, shape (h, w)
     "The mask of picture `file`. Raises `ValueError` for one that is no mask, or not of this picture."
-    try:
-        with PILImage.open(mask) as picture: codes = np.array(picture)
-    except Exception as e: raise _cannot_read(mask, e) from e
+    with open_picture(mask) as picture: codes = np.array(picture)
     shape = stored_size(file)
     if codes.ndim != 2:
         raise ValueError(f'{mask} has {codes.shape[2]} channels; a mask has one, the class of each pixel.')
     if codes.shape != shape:
         raise ValueError(f'{mask} is {codes.shape}, its picture {file} is {shape} (height, width). They must '
                          'be equal; does the function name the right mask?')
-    wrong = np.unique(codes[(codes < 0) | (codes >= c)])
+    wrong = np.unique(codes[~np.isin(codes, range(c))])
     if len(wrong):
         raise ValueError(f'{mask} has the values {_some(wrong.tolist())}; the {c} classes are 0 to {c - 1}. '
                          'classes= must name every value, in order.')
@@ -65,6 +63,13 @@ def _read_mask(mask:str, file:str, size:int|tuple[int,int]|None, c:int) -> Tenso
     return tile if size is None else _resize(tile[None], size, 'nearest-exact')[0]
 
 # %% ../nbs/13_more_data_blocks.ipynb #c6fdf2b0
+def _mask_classes(classes:Sequence[str]|None) -> list[str]:
+    "The names of a mask's numbers. Raises `ValueError` if they are no 1 to 256 different ones."
+    names = [] if classes is None or isinstance(classes, str) else list(map(str, classes))
+    if 0 < len(set(names)) == len(names) <= 256: return names
+    raise ValueError('masks need classes=, the names (1 to 256, each once) of the numbers in them, in order; '
+                     'often a codes.txt comes with them.')
+
 class Mask(Category):
     "A class for every pixel of a tile; batches are long, shape (n, h, w)."
     moves = True
@@ -72,12 +77,12 @@ class Mask(Category):
     @staticmethod
     def label(found:tuple, lists:ItemLists, classes:Sequence[str]|None) -> tuple:
         "Mask files. Raises `ValueError` without classes, `FileNotFoundError` naming the missing masks."
-        if classes is None or not 0 < len(classes) <= 256:
-            raise ValueError('masks need classes=, the names (1 to 256) of the numbers in them, in order; '
-                             'often a codes.txt comes with them.')
+        names = _mask_classes(classes)
+        none = [f for f, mask in zip(lists.items.files, found) if not isinstance(mask, (str, Path))]
+        if none: raise ValueError(f'{len(none)} pictures were given no path of a mask: {_some(none)}.')
         gone = [mask for mask in map(str, found) if not os.path.isfile(mask)]
         if gone: raise FileNotFoundError(f'{len(gone)} of {len(found)} pictures have no mask: {_some(gone)}.')
-        return tuple(map(str, found)), list(map(str, classes)), Mask
+        return tuple(map(str, found)), names, Mask
 
     @staticmethod
     def encode(labels, classes, files, size): # uint8, shape (n, h, w)
@@ -157,7 +162,8 @@ class PixelAccuracy:
         logits:Tensor,  # shape (n, c, h, w)
         targs:Tensor,   # class numbers, shape (n, h, w)
     ) -> None:
-        "Count one batch. Raises `ValueError` if the shapes do not fit."
+        "Count one batch. Raises `ValueError` if the shapes do not fit, or there are no masks."
+        if targs is None: raise ValueError('targs is None: tiles without masks cannot be scored.')
         n, c, *size = logits.shape
         if targs.shape != (n, *size):
             raise ValueError(f'logits (n, c, h, w) and masks (n, h, w) wanted, got {tuple(logits.shape)} and '
@@ -254,6 +260,10 @@ def _pixels(ax, y, x) -> tuple: # rows, columns
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     return top + (y + 1)/2*(bottom - top), left + (x + 1)/2*(right - left)
 
+def _numbers(o) -> np.ndarray: # float32, in one row; none if `o` is something else
+    try: return np.asarray(o, np.float32).reshape(-1)
+    except (TypeError, ValueError): return np.empty(0, np.float32)
+
 class Points(Category):
     "k points in every tile; batches are float, (n, 2k): y and x of each, -1 to 1 between the edges."
     loss_func, activation, moves = nn.MSELoss, 'none', True
@@ -261,7 +271,7 @@ class Points(Category):
     @staticmethod
     def label(found:tuple, lists:ItemLists, classes:Sequence[str]|None) -> tuple:
         "Points (y, x) in pixels. Raises `ValueError` unless all pictures have as many, of finite numbers."
-        points = tuple(np.asarray(o, np.float32).reshape(-1) for o in found)
+        points = tuple(map(_numbers, found))
         k = max(1, Counter(len(p)//2 for p in points).most_common(1)[0][0])
         wrong = [f for f, p in zip(lists.items.files, points) if len(p) != 2*k or not np.isfinite(p).all()]
         points = tuple(p.reshape(-1, 2) for p in points) if not wrong else ()
@@ -286,23 +296,31 @@ class Points(Category):
     def __str__(self): return f'(y, x) {self.obj.round(1).tolist()}'
 
 # %% ../nbs/13_more_data_blocks.ipynb #46440293
-def _tile_boxes(obj:tuple, classes:Sequence[str], file:str, size) -> tuple[Tensor, Tensor]:
-    "Boxes (k, 4) and class numbers (k,) of one picture, on its tile."
+def _tile_boxes(obj:tuple, classes:Sequence[str], file:str, size) -> tuple: # a pair, and two counts
+    "Boxes (k, 4) and class numbers (k,) of a picture, on its tile; how many the picture lacks, and the tile."
     boxes, names = torch.tensor(obj[0], dtype=torch.float32).view(-1, 4), obj[1]
     labels = torch.tensor([classes.index(name) for name in names], dtype=torch.long)
     corners, shape = boxes.view(-1, 2), stored_size(file)
     inside, _ = _clip(_on_tile(corners, shape, None).view(-1, 4), labels)
-    gone = len(boxes) - len(inside)
-    if gone: print(f'{file}: boxes without area in the picture, dropped: {gone}')
-    return _clip(_on_tile(corners, shape, size).view(-1, 4), labels)
+    found = _clip(_on_tile(corners, shape, size).view(-1, 4), labels)
+    return found, len(boxes) - len(inside), len(inside) - len(found[0])
+
+def _say_dropped(why:str, files:Sequence[str], counts:Sequence[int]) -> None:
+    "One line for the boxes that a set loses, if it loses any."
+    where = [f for f, n in zip(files, counts) if n]
+    if where: print(one_line(f'boxes {why}, dropped: {sum(counts)}, of {_some(where)}'))
 
 def _no_loss():
     raise ValueError('boxes have no loss here, and a Learner cannot train on them: a detection model brings '
                      'its own loss. Chapter 13 shows one.')
 
-def _are_boxes(o) -> bool: # a pair: as many boxes of four numbers as names
-    try: return len(o[0]) == len(o[1]) and all(len(box) == 4 for box in o[0])
-    except (TypeError, IndexError): return False
+def _are_boxes(o) -> bool: # a pair: as many boxes of four finite numbers as names
+    try:
+        boxes, names = o
+        named = not isinstance(names, str) and all(isinstance(name, (str, int, np.integer)) for name in names)
+        finite = all(len(box) == 4 and np.isfinite(np.asarray(box, float)).all() for box in boxes)
+        return named and finite and len(boxes) == len(names)
+    except (TypeError, ValueError): return False
 
 # %% ../nbs/13_more_data_blocks.ipynb #625d3bd7
 class Boxes(Category):
@@ -322,7 +340,10 @@ class Boxes(Category):
 
     @staticmethod
     def encode(labels, classes, files, size): # a list of pairs: boxes (k, 4), class numbers (k,)
-        return [_tile_boxes(o, classes, f, size) for o, f in zip(labels, files)]
+        tiles = [_tile_boxes(o, classes, f, size) for o, f in zip(labels, files)]
+        _say_dropped('without area in their picture', files, [outside for _, outside, _ in tiles])
+        _say_dropped('beside the square that is cut out', files, [cut for _, _, cut in tiles])
+        return [pair for pair, _, _ in tiles]
 
     @staticmethod
     def batch(yb, params, h, w):
@@ -338,7 +359,7 @@ class Boxes(Category):
             if not label: continue
             (y0, x0), (y1, x1) = _pixels(ax, top, left), _pixels(ax, bottom, right)
             ax.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color='white', scalex=False, scaley=False)
-            ax.text(x0 + 1, y0, classes[label], color='white', fontsize=8, va='top', weight='bold')
+            ax.text(x0 + 1, y0, plot_text(classes[label]), color='white', fontsize=8, va='top', weight='bold')
 
     def __str__(self): return f'{len(self.obj[1])} boxes'
 
@@ -360,7 +381,7 @@ def _boxes_by_picture(found:dict, prefix:str) -> tuple[list, list]:
         if gone: raise ValueError(f'annotations have {key} {_some(gone)}, not in its lists.')
     boxes = {}
     for o in found['annotations']:
-        left, top, width, height = o['bbox']
+        left, top, width, height = map(float, o['bbox'])
         lists = boxes.setdefault(files[o['image_id']], [[], []])
         lists[0].append([top, left, top + height, left + width])
         lists[1].append(names[o['category_id']])
@@ -371,7 +392,7 @@ def get_annotations(
     prefix:str='',  # goes before each picture's name
 ) -> tuple[list[str], list]: # names of pictures with boxes; for each [boxes, names], see `ObjectItemList`
     "Boxes by picture. Raises `ValueError` for another format, and pictures or categories that are missing."
-    try: return _boxes_by_picture(json.loads(Path(file).read_text()), prefix)
+    try: return _boxes_by_picture(json.loads(Path(file).read_bytes()), prefix)    # knows UTF-8, -16 and -32
     except (KeyError, TypeError, json.JSONDecodeError) as e:
         raise ValueError(f'{file} is no json in the format of COCO ({type(e).__name__}: {e}).') from e
     except ValueError as e: raise ValueError(f'{file}: {e}') from e

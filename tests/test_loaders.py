@@ -73,3 +73,80 @@ def test_a_collate_function_gets_no_invented_targets(colours):
     assert data.one_batch()[1].shape == (2,)
     with pytest.raises(Exception) as e: next(iter(data.test_dl(files)))
     assert 'pairs (tile, None)' in e.value.__notes__[0]
+
+
+def test_what_is_not_given_to_transform_stays(colours):
+    turn, blur = (lambda xb: xb.flip(-1)), (lambda xb: xb/2)
+    lists = labelled(colours).transform((turn, blur), size=64)
+    assert lists.transform(size=96).tfms == (turn, blur) and lists.transform(size=96).size == 96
+    assert lists.transform((None, blur)).size == 64 and lists.transform().tfms == (turn, blur)
+    assert lists.transform(None).tfms == (None, None) and lists.transform(None).size == 64      # None is 'none'
+    assert lists.transform(size=None).size == (40, 40) and lists.transform(size=None).tfms == (turn, blur)
+    assert labelled(colours).transform().tfms == (None, None) and labelled(colours).transform().size == (40, 40)
+    assert lists.databunch(bs=2).lists.transform(size=96).databunch(bs=2).lists.tfms == (turn, blur)
+
+
+def test_databunch_without_a_transform_step(colours, capsys):
+    "The stored size, where there is one, and one line; else an error that names a file of each size."
+    data = labelled(colours).databunch(bs=2, device='cpu')
+    assert data.size == (40, 40) and data.lists.tfms == (None, None) and data.one_batch()[0].shape == (2, 3, 40, 40)
+    said = capsys.readouterr().out.splitlines()
+    assert len([line for line in said if 'no transform step' in line and '(40, 40)' in line]) == 1
+    PILImage.new('RGB', (50, 40)).save(colours/'red'/'wide.png')
+    with pytest.raises(ValueError, match=r'(?s)\(40, 40\).*wide.png is \(40, 50\).*\.transform\(tfms, size=128\)'):
+        labelled(colours).databunch(bs=2)
+    split = ImageList.from_folder(colours).split_none()
+    with pytest.raises(AttributeError, match='still needs the label step'): split.databunch()
+
+
+@pytest.mark.parametrize('bad', [dict(bs=0), dict(bs=2, val_bs=0), dict(bs='16'), dict(bs=2.5), dict(bs=2, val_bs=-1)], ids=str)
+def test_batches_of_no_size(colours, bad):
+    with pytest.raises(ValueError, match='whole number of tiles, 1 or more'): labelled(colours).transform(size=40).databunch(**bad)
+
+
+@pytest.mark.parametrize('step', ['transform', 'databunch', 'add_test', 'add_test_folder'])
+def test_steps_asked_of_the_bunch_name_the_line(colours, step):
+    with pytest.raises(AttributeError, match=rf'{step} comes too late.*Write: data\.lists\.{step}\('): getattr(bunch(colours), step)
+
+
+@pytest.mark.parametrize('stats', [((.5,)*3, (float('nan'),)*3), ((float('inf'),)*3, (1.,)*3), 'imagenet', .5, ((.5,)*3,), (.5, .2)], ids=str)
+def test_statistics_that_are_none(colours, stats):
+    with pytest.raises(ValueError, match='three means and three standard deviations'): bunch(colours).normalize(stats)
+
+
+def test_statistics_of_bytes_are_said(colours, capsys):
+    bunch(colours).normalize(((124., 116., 104.), (58., 57., 57.)))
+    assert 'divide by 255' in capsys.readouterr().out
+    bunch(colours).normalize(((.5,)*3, (.2,)*3))
+    assert 'divide' not in capsys.readouterr().out
+
+
+def test_test_tiles_that_are_no_files(colours):
+    import pandas as pd
+    data = bunch(colours)
+    for bad in (colours/'red', [colours/'red'], pd.DataFrame({'image_name': ['0']}), [data.valid_ds[0]], [None]):
+        with pytest.raises(TypeError, match='Give paths or an ImageList'): data.test_dl(bad)
+    one = data.test_dl(colours/'blue'/'0.png')
+    assert one.files == [str(colours/'blue'/'0.png')] and len(one) == 1
+
+
+def test_names_of_others_are_shown_and_do_nothing_else(colours):
+    "`$x_1$` in a title is not a formula, and an escape sequence in a label does not reach the terminal."
+    import matplotlib.pyplot as plt
+    odd = ['$x_{1$ 5', 'red\x1b[2J\rgone']
+    lists = ImageList.from_folder(colours).split_none().label_from_func(lambda f: odd[int(f.stem) % 2])
+    data = lists.transform(size=40).databunch(bs=8, device='cpu')
+    axes = data.show_batch(2)
+    axes[0, 0].figure.canvas.draw()         # a formula that is none fails here
+    assert {ax.get_title() for ax in axes.flat} <= {r'\$x_{1\$ 5', odd[1]}
+    plt.close('all')
+    for text in (repr(data.train_ds), repr(data.train_ds[1]), repr(data)): assert '\x1b' not in text and '\r' not in text
+    assert r'red\x1b[2J\rgone' in repr(data.train_ds)
+
+
+def test_no_constructor_changes_malloc(colours, monkeypatch):
+    from planet_course import core, data
+    assert not hasattr(data, 'keep_freed_memory')
+    def refuse(): raise AssertionError('nobody asked for this')
+    monkeypatch.setattr(core, 'keep_freed_memory', refuse)
+    bunch(colours)
