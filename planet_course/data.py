@@ -80,7 +80,7 @@ def _some(names:Sequence) -> str:
 def _column(df:pd.DataFrame, col:int|str) -> pd.Series:
     "One column. Raises `ValueError` if the table does not have it, or has two of that name."
     names = list(df.columns)
-    if isinstance(col, int) and -len(names) <= col < len(names): return df.iloc[:, col]
+    if isinstance(col, int | np.integer) and -len(names) <= col < len(names): return df.iloc[:, col]
     if names.count(col) == 1: return df[col]
     what = 'no column' if col not in names else f'{names.count(col)} columns called'
     raise ValueError(f'the table has {what} {col!r}; it has {len(names)}: {names}. Give name or number.')
@@ -109,7 +109,7 @@ def _check_columns(csv:Path, df:pd.DataFrame, sep:str, header:int|None) -> None:
     first = str(df.iloc[0, 0] if header is None else df.columns[0])
     others = [s for s in ',;\t|' if s != sep and s in first]
     if df.shape[1] == 1 and others:
-        raise ValueError(f'{csv} has one column, {first!r}: its columns seem to be separated by {others[0]!r}. '
+        raise ValueError(f'{csv} has one column, {first!r}: it seems to be separated by {others[0]!r}. '
                          f'Write ImageList.from_csv(..., sep={others[0]!r}).')
     if isinstance(df.index, pd.RangeIndex): return
     raise ValueError(f'the rows of {csv} have more fields than its headings, {list(df.columns)}. Put quotes '
@@ -137,13 +137,13 @@ def _read_csv(csv:Path, sep:str=',', encoding:str='utf-8', header:int|str|None=0
 
 # %% ../nbs/05_data_block.ipynb #9018b6a1
 def _spelling(file:str) -> tuple[str,str]:
-    "What files that look alike have in common: the folder, and the name in one case and form, without blanks."
+    "What files that look alike have in common: the folder, and the name in one case, without blanks."
     folder, name = os.path.split(file)
     stem, ending = os.path.splitext(unicodedata.normalize('NFC', name.casefold()).strip())
     return folder, stem.rstrip() + ending
 
 def _nearest(file:str, alike:Sequence[str], there:Iterable[str]) -> str:
-    "A sentence on the files that come nearest to one that is not there: those that look alike, or by letters."
+    "A sentence on the files nearest to one that is not there: those that look alike, or by letters."
     folder, name = os.path.split(file)
     names = map(os.path.basename, alike or (f for f in there if os.path.dirname(f) == folder))
     near = sorted(names) if alike else difflib.get_close_matches(name, list(names), 2)
@@ -167,43 +167,43 @@ def _find_files(files:Sequence[str]) -> tuple:
     meant = {f: alike.get(_spelling(f), []) for f in missing}
     lost = [f for f in missing if len(meant[f]) != 1]
     if lost:
-        raise FileNotFoundError(f'{len(lost)} of {len(files)} tiles have no file: {_some(lost)}.'
-                                f'{_nearest(lost[0], meant[lost[0]], there)} Check folder= and suffix=, or get the tiles.')
+        near = _nearest(lost[0], meant[lost[0]], there)
+        raise FileNotFoundError(f'{len(lost)} of {len(files)} tiles have no file: {_some(lost)}.{near} Check '
+                                'folder= and suffix=, or get the tiles.')
     pairs = [f'{ascii(os.path.basename(f))} is {ascii(os.path.basename(meant[f][0]))}' for f in missing]
     print(f'{len(missing)} tiles are spelled otherwise on disk, and were found: {_some(pairs)}')
     return tuple(meant[f][0] if f in meant else f for f in files)
 
 # %% ../nbs/05_data_block.ipynb #ee055349
 def _check_table(df:pd.DataFrame, names:pd.Series, file_of:Callable) -> None: # `file_of` a name
-    "Raises `ValueError` where the headings are a tile, or the names are in another column."
+    "Raises `ValueError` for no rows, and where the headings are a tile, or the names in another column."
     def is_tile(name): return os.path.isfile(file_of(name))
     head = names.name
     if isinstance(head, str) and is_tile(head) and head not in set(names):
         raise ValueError(f'the heading {head!r} names a tile: the table has no headings, and would lose this '
                          'one. Read it with header=None; columns then have numbers.')
+    if not len(df): raise ValueError('the table has no rows.')
     if any(map(is_tile, names.head(10))): return
     others = [c for c in df.columns if is_tile(df[c].iloc[0])]
     if others: raise ValueError(f'column {head!r} names no tiles ({_some([names.iloc[0]])}), column '
                                 f'{others[0]!r} does: pass cols={others[0]!r}.')
-    if is_tile(df.index[0]): raise ValueError('the index of the table names the tiles: pass df.reset_index().')
+    if is_tile(df.index[0]): raise ValueError('the index names the tiles: pass df.reset_index().')
 
 def _check_rows(files:Sequence[str], names:pd.Series) -> None:
     "Raises `ValueError` for tiles that have several rows."
     counts = Counter(files)
-    twice = [name for name, f in zip(names, files) if counts[f] > 1]
+    twice = list(dict.fromkeys(name for name, f in zip(names, files) if counts[f] > 1))
     if not twice: return
-    raise ValueError(f'{len(set(twice))} tiles have several rows: {_some(list(dict.fromkeys(twice)))}. For one '
-                     f'label a row, gather them: df = df.groupby({names.name!r}, sort=False).agg(list)'
-                     '.reset_index(), then from_df(df, ...) and label_from_df(). For equal rows: '
-                     'df.drop_duplicates().')
+    raise ValueError(f'{len(twice)} tiles have several rows: {_some(twice)}. One label a row? Gather them '
+                     f'with df = df.groupby({names.name!r}, sort=False).agg(list).reset_index(), then '
+                     'from_df(df, ...) and label_from_df(). For equal rows: df.drop_duplicates().')
 
 def _tiles_of(df:pd.DataFrame, names:pd.Series, folder:Path, suffix:str) -> tuple:
     "The files of tiles named in a column of a table. Raises as `ImageList.from_df` does."
-    if not len(df): raise ValueError('the table has no rows.')
-    empty = np.flatnonzero(names.isna() | (names.astype(str).str.strip() == ''))
-    if len(empty): raise ValueError(f'{len(empty)} rows name no tile: {_some(empty)}. Drop them.')
     def file_of(name): return str(folder/f'{name}{suffix}')
     _check_table(df, names, file_of)
+    empty = np.flatnonzero(names.isna() | (names.astype(str).str.strip() == ''))
+    if len(empty): raise ValueError(f'{len(empty)} rows name no tile: {_some(empty)}. Drop them.')
     files = _find_files([file_of(name) for name in names])
     _check_rows(files, names)
     return files
@@ -234,6 +234,7 @@ def _show_parts(name:str, train, valid, test) -> str:
 def _rand_split(n:int, valid_pct:float, seed:int|None) -> tuple:
     "Rows for training, sorted, and for validation, in random order; nothing global is seeded."
     if not 0 <= valid_pct < 1: raise ValueError(f'valid_pct is {valid_pct}; give a share, 0 to below 1.')
+    if 0 < valid_pct*n < 1: print(f'valid_pct={valid_pct} of {n} tiles is less than one: none for validation')
     valid = np.random.RandomState(seed).permutation(n)[:int(valid_pct*n)]
     return np.setdiff1d(np.arange(n), valid), valid
 
@@ -245,8 +246,8 @@ def _mask(col:pd.Series) -> np.ndarray: # bool, one for each row
     found = [_claims.get(str(value).strip().lower()) for value in col]
     wrong = [f'row {i} has {value!r}' for i, value in enumerate(col.tolist()) if found[i] is None]
     if not wrong: return np.array(found, bool)
-    raise ValueError(f'column {col.name!r} is not True and False, or 1 and 0, alone: {_some(wrong)}. Make such '
-                     "a column: df['is_valid'] = df['part'] == 'valid', for instance.")
+    raise ValueError(f'column {col.name!r} is not True and False, or 1 and 0, alone: {_some(wrong)}. Make '
+                     "such a column: df['is_valid'] = df['part'] == 'valid', for instance.")
 
 def _row_numbers(rows:Iterable, n:int) -> np.ndarray:
     "Rows out of `n`, from numbers or from a mask. Raises `ValueError` for what is neither."
@@ -284,7 +285,7 @@ class _Splits:
     def split_from_df(self,
         col:int|str='is_valid', # the column: True or 1 for validation, False or 0 for training
     ) -> 'ItemLists':
-        "By a column of the table that the tiles came from. Raises `ValueError` for a column of something else."
+        "By a column of the tiles' table. Raises `ValueError` for a column of something else."
         if self.df is None: raise ValueError('no table came with these tiles: use split_by_idx.')
         return self.split_by_idx(_mask(_column(self.df, col)))
 
@@ -298,7 +299,8 @@ class _Splits:
         if gone: raise ValueError(f'no tiles in {_some(gone)}; {self.path} has: {_some(sorted(set(top)))}.')
         keep = [i for i, name in enumerate(top) if name in (train, valid)]
         others = sorted(set(top) - {train, valid})
-        if others: print(f'left out {len(top) - len(keep)} tiles, in neither {train} nor {valid}: {_some(others)}')
+        gone = len(top) - len(keep)
+        if gone: print(f'left out {gone} tiles, in neither {train} nor {valid}: {_some(others)}')
         return self._rows(keep).split_by_idx([j for j, i in enumerate(keep) if top[i] == valid])
 
     def split_none(self) -> 'ItemLists':
@@ -363,6 +365,7 @@ class ImageList(_Splits):
         if both and list(self.df.columns) != list(other.df.columns):
             raise ValueError(f'the tables have other columns: {list(self.df.columns)}, '
                              f'{list(other.df.columns)}. Rename them: df.rename(columns=...).')
+        if not both and self.df is not other.df: print('one list has no table: together they have none')
         df = pd.concat([self.df, other.df], ignore_index=True) if both else None
         return replace(self, files=self.files + other.files, df=df)
 
@@ -385,7 +388,7 @@ class ImageList(_Splits):
     label_from_func, transform = _later('label_from_func', 'split'), _later('transform', 'split', 'label')
     databunch = _later('databunch', 'split', 'label', 'transform')
 
-# %% ../nbs/05_data_block.ipynb #2bb80c7f
+# %% ../nbs/05_data_block.ipynb #1cfd67d1
 def _real_files(files:Sequence[str]) -> list[str]:
     "Where files are once links are followed."
     folders = {d: os.path.realpath(d) for d in {os.path.dirname(f) for f in files}}
@@ -397,9 +400,11 @@ def _check_once(files:Sequence[str], rows:Sequence[int]) -> None:
     real = _real_files(files)
     counts = Counter(real[i] for i in rows)
     twice = sorted({files[i] for i in rows if counts[real[i]] > 1})
-    if twice: raise ValueError(f'{len(twice)} tiles are in the list more than once, or are links to others in '
-                               f'it: {_some(twice)}. A tile to train on must not judge: take the doubles out.')
+    if not twice: return
+    raise ValueError(f'{len(twice)} tiles are in the list more than once, or are links to others in it: '
+                     f'{_some(twice)}. A tile to train on must not judge: take the doubles out.')
 
+# %% ../nbs/05_data_block.ipynb #2bb80c7f
 @dataclass(frozen=True, repr=False, eq=False)
 class ItemLists:
     "A list with its rows for training and for validation."
@@ -424,7 +429,8 @@ class ItemLists:
 
         Raises `ValueError` naming rows without a label; with `label_delim` a tile may have none.
         """
-        if isinstance(cols, int | str): return _label(self, _labels_from_df(self.items, cols, label_delim), classes)
+        if isinstance(cols, str) or not isinstance(cols, Iterable):
+            return _label(self, _labels_from_df(self.items, cols, label_delim), classes)
         found, names = _labels_from_columns(self.items, list(cols), label_delim)
         return _label(self, found, names if classes is None else classes)
 
@@ -440,7 +446,7 @@ class ItemLists:
     ) -> 'LabelLists':
         """Labels from a function of the file; any collection of names is several labels.
 
-        Where the function fails, the error names the file too. Raises `ValueError` naming files without a label.
+        Where the function fails, the error names the file. Raises `ValueError` naming files without a label.
         """
         return _label(self, tuple(_ask(func, f) for f in self.items.files), classes)
 
@@ -470,7 +476,7 @@ def _cut(col:pd.Series, delim:str) -> tuple:
     if lists: raise ValueError(f'column {col.name!r} holds collections already: leave label_delim out.')
     cells = list(map(str, col))
     if not any(delim in cell for cell in cells):
-        print(f'label_delim={delim!r} never occurs in column {col.name!r} ({_some(cells[:1])}): no tile has two')
+        print(f'label_delim={delim!r} is nowhere in column {col.name!r} ({_some(cells[:1])}): one label each')
     cut = tuple(tuple(tag.strip() for tag in cell.split(delim) if tag.strip()) for cell in cells)
     odd = sorted({tag for tags in cut for tag in tags if tag.strip(',;|') != tag})
     if odd: raise ValueError(f'labels begin or end with a separator: {_some(odd)}. Is label_delim={delim!r} '
@@ -483,11 +489,12 @@ def _labels_from_df(items:ImageList, cols:int|str, label_delim:str|None) -> tupl
     empty = col.isna() | (col.astype(str).str.strip() == '')
     rows = [f'row {i} ({Path(items.files[i]).stem})' for i in np.flatnonzero(empty)]
     if rows and (label_delim is None or items.kind):
-        raise ValueError(f'{len(rows)} tiles have no label in column {col.name!r}: {_some(rows)}. Fill them in, '
-                         'or remove the rows. (pd.read_csv takes words as NA for nothing, unless it is told '
+        raise ValueError(f'{len(rows)} tiles have no label in column {col.name!r}: {_some(rows)}. Fill them '
+                         'in, or remove the rows. (pd.read_csv takes words as NA for nothing, unless told '
                          'keep_default_na=False.) With label_delim= a tile may have none.')
     return tuple(col) if label_delim is None else _cut(col.where(~empty, ''), label_delim)
 
+# %% ../nbs/05_data_block.ipynb #c762602f
 def _labels_from_columns(items:ImageList, cols:list, label_delim:str|None) -> tuple[tuple, list[str]]:
     "For each tile the columns that have a 1 there; and all columns' names."
     if label_delim is not None:

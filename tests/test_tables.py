@@ -346,7 +346,7 @@ def test_a_delimiter_that_does_not_fit(place, capsys):
     split = listed(place, table(tags=['clear, primary', 'clear'] * 6)).split_none()
     with pytest.raises(ValueError, match="end with a separator: clear,"): split.label_from_df(label_delim=' ')
     split.label_from_df(label_delim='|')
-    assert capsys.readouterr().out == "label_delim='|' never occurs in column 'tags' (clear, primary): no tile has two\n"
+    assert capsys.readouterr().out == "label_delim='|' is nowhere in column 'tags' (clear, primary): one label each\n"
     lists = listed(place, table(tags=[['clear', 'haze']] * n)).split_none()
     with pytest.raises(ValueError, match='leave label_delim out'): lists.label_from_df(label_delim=' ')
     assert lists.label_from_df().labels[0] == ('clear', 'haze')
