@@ -7,12 +7,13 @@ __all__ = ['Image', 'ImageList', 'ItemLists', 'Category', 'MultiCategory', 'Empt
            'DataBunch']
 
 # %% ../nbs/05_data_block.ipynb #7792c2c2
-import os
+import codecs, difflib, os, re, unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from io import BytesIO
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from .cache import TileCache, decode, stored_size
-from .core import default_device, free_memory, one_line, plot_text, show_images
+from .core import default_device, files_below, free_memory, one_line, plot_text, show_images
 
 # %% ../nbs/05_data_block.ipynb #e66dd879
 class Image:
@@ -68,46 +69,143 @@ class Image:
         return out.getvalue()
 
 # %% ../nbs/05_data_block.ipynb #f957f7b1
+_endings = '.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp', '.tif', '.tiff'    # of `core.PICTURE_FORMATS`
+
 def _some(names:Sequence) -> str:
-    "The first ten of a list, and how many more there are: for an error message."
-    return ', '.join(map(str, names[:10])) + (f' and {len(names) - 10} more' if len(names) > 10 else '')
+    "The first ten of a list in one line, and how many more there are: for a message."
+    more = f' and {len(names) - 10} more' if len(names) > 10 else ''
+    return one_line(', '.join(map(str, names[:10]))) + more
 
 def _column(df:pd.DataFrame, col:int|str) -> pd.Series:
-    "One column. Raises `ValueError` if the table does not have it."
+    "One column. Raises `ValueError` if the table does not have it, or has two of that name."
     names = list(df.columns)
     if isinstance(col, int) and -len(names) <= col < len(names): return df.iloc[:, col]
-    if col in names: return df[col]
-    raise ValueError(f'the table has no column {col!r}; it has {len(names)}: {names}. Give name or number.')
+    if names.count(col) == 1: return df[col]
+    what = 'no column' if col not in names else f'{names.count(col)} columns called'
+    raise ValueError(f'the table has {what} {col!r}; it has {len(names)}: {names}. Give name or number.')
 
-def _read_csv(csv:Path) -> pd.DataFrame:
-    "A table of text. Raises `FileNotFoundError`, or `ValueError` if it is no csv."
+def _pictures(path:Path, extensions:str|Sequence[str]) -> tuple:
+    "Pictures below a folder, sorted, hidden ones left out. Raises `FileNotFoundError` if there are none."
+    if not path.is_dir(): raise FileNotFoundError(f'no folder at {one_line(str(path))}. Check the path.')
+    endings = [extensions] if isinstance(extensions, str) else list(extensions)
+    wanted = {f'.{e.lstrip(".").lower()}' for e in endings}
+    found = [f for f in files_below(path) if f.suffix.lower() in wanted]
+    files = tuple(str(f) for f in found if f.is_file())
+    odd = [str(f) for f in found if not f.is_file()]
+    if odd: print(f'left out {len(odd)} that are called pictures and are no files: {_some(odd)}')
+    if files: return files
+    raise FileNotFoundError(f'no pictures below {one_line(str(path))}: looked for {_some(endings)}.')
+
+# %% ../nbs/05_data_block.ipynb #93accf92
+def _encoding_of(head:bytes) -> str:
+    "A guess at what a text is written in that is not UTF-8, from its first two bytes."
+    if head in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE): return 'utf-16'
+    if b'\0' in head: return 'utf-16-be' if head[0] == 0 else 'utf-16-le'
+    return 'cp1252'
+
+def _check_columns(csv:Path, df:pd.DataFrame, sep:str, header:int|None) -> None:
+    "Raises `ValueError` if rows were not cut into columns as they should be."
+    first = str(df.iloc[0, 0] if header is None else df.columns[0])
+    others = [s for s in ',;\t|' if s != sep and s in first]
+    if df.shape[1] == 1 and others:
+        raise ValueError(f'{csv} has one column, {first!r}: its columns seem to be separated by {others[0]!r}. '
+                         f'Write ImageList.from_csv(..., sep={others[0]!r}).')
+    if isinstance(df.index, pd.RangeIndex): return
+    raise ValueError(f'the rows of {csv} have more fields than its headings, {list(df.columns)}. Put quotes '
+                     f'around cells that hold a {sep!r}, or give every column a heading.')
+
+def _read_csv(csv:Path, sep:str=',', encoding:str='utf-8', header:int|str|None=0) -> pd.DataFrame:
+    "A table of text. Raises `FileNotFoundError`, or `ValueError` if it cannot be read in this way."
     if not csv.is_file():
         raise FileNotFoundError(f'no table at {csv}. Check the path and the name; '
                                 f'planet_folder({str(csv.parent)!r}) finds the usual layouts.')
-    try: return pd.read_csv(csv, dtype=str)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as e:
-        raise ValueError(f'{csv} is not a csv that can be read: {e}') from None
-
-def _pictures(path:Path, extensions:Sequence[str]) -> tuple:
-    "Pictures below a folder, sorted, hidden folders left out. Raises `FileNotFoundError` if there are none."
-    below = sorted(f.relative_to(path) for f in path.rglob('*') if f.suffix.lower() in extensions)
-    files = tuple(str(path/f) for f in below if not any(part.startswith('.') for part in f.parts))
-    if not files: raise FileNotFoundError(f'no pictures below {path}: looked for {", ".join(extensions)}.')
-    return files
+    with open(csv, 'rb') as f: head = f.read(2)
+    other = _encoding_of(head) if encoding == 'utf-8' else 'utf-8'
+    try:
+        if other.startswith('utf-16'): raise UnicodeError(f'it begins with {head}')
+        df = pd.read_csv(csv, sep=sep, encoding=encoding, header=header, dtype=str, keep_default_na=False,
+                         na_values=[''])
+    except UnicodeError as e:
+        raise ValueError(f'{csv} is not written in {encoding}: {e}. It may be {other}: write '
+                         f'ImageList.from_csv(..., encoding={other!r}).') from None
+    except (ValueError, LookupError) as e:
+        raise ValueError(f'{csv} is not a csv that can be read: {e}. Put quotes around cells that hold a '
+                         f'{sep!r}; other columns and letters need sep= and encoding=.') from None
+    _check_columns(csv, df, sep, header)
+    return df
 
 # %% ../nbs/05_data_block.ipynb #9018b6a1
-def _check_files(files:Sequence[str]) -> None:
-    "Raises `FileNotFoundError` naming the folder, or the tiles, that are not there."
+def _spelling(file:str) -> tuple[str,str]:
+    "What files that look alike have in common: the folder, and the name in one case and form, without blanks."
+    folder, name = os.path.split(file)
+    stem, ending = os.path.splitext(unicodedata.normalize('NFC', name.casefold()).strip())
+    return folder, stem.rstrip() + ending
+
+def _nearest(file:str, alike:Sequence[str], there:Iterable[str]) -> str:
+    "A sentence on the files that come nearest to one that is not there: those that look alike, or by letters."
+    folder, name = os.path.split(file)
+    names = map(os.path.basename, alike or (f for f in there if os.path.dirname(f) == folder))
+    near = sorted(names) if alike else difflib.get_close_matches(name, list(names), 2)
+    return f' Nearest to {ascii(name)}: {", ".join(map(ascii, near))}.' if near else ''
+
+def _find_files(files:Sequence[str]) -> tuple:
+    """The files as they are spelled on disk; a printed line names those that were spelled otherwise.
+
+    Raises `FileNotFoundError` naming the folder, or the tiles, that are not there.
+    """
     folders = {os.path.dirname(f) for f in files}
     gone = sorted(d for d in folders if not os.path.isdir(d or '.'))
     if gone:
         raise FileNotFoundError(f'no tile folder at {_some(gone)}. Give folder=<its name below path>, get '
                                 'tiles with planet_data(), or make some with planet_synthetic().')
-    there = {os.path.join(d, f) for d in folders for f in os.listdir(d or '.')}
+    there = {os.path.join(d, e.name) for d in folders for e in os.scandir(d or '.') if e.is_file()}
     missing = [f for f in files if f not in there]
-    if missing:
-        raise FileNotFoundError(f'{len(missing)} of {len(files)} tiles have no file: {_some(missing)}. '
-                                'Check folder= and suffix=, or get the missing tiles.')
+    if not missing: return tuple(files)
+    alike = {}
+    for f in there.difference(files): alike.setdefault(_spelling(f), []).append(f)
+    meant = {f: alike.get(_spelling(f), []) for f in missing}
+    lost = [f for f in missing if len(meant[f]) != 1]
+    if lost:
+        raise FileNotFoundError(f'{len(lost)} of {len(files)} tiles have no file: {_some(lost)}.'
+                                f'{_nearest(lost[0], meant[lost[0]], there)} Check folder= and suffix=, or get the tiles.')
+    pairs = [f'{ascii(os.path.basename(f))} is {ascii(os.path.basename(meant[f][0]))}' for f in missing]
+    print(f'{len(missing)} tiles are spelled otherwise on disk, and were found: {_some(pairs)}')
+    return tuple(meant[f][0] if f in meant else f for f in files)
+
+# %% ../nbs/05_data_block.ipynb #ee055349
+def _check_table(df:pd.DataFrame, names:pd.Series, file_of:Callable) -> None: # `file_of` a name
+    "Raises `ValueError` where the headings are a tile, or the names are in another column."
+    def is_tile(name): return os.path.isfile(file_of(name))
+    head = names.name
+    if isinstance(head, str) and is_tile(head) and head not in set(names):
+        raise ValueError(f'the heading {head!r} names a tile: the table has no headings, and would lose this '
+                         'one. Read it with header=None; columns then have numbers.')
+    if any(map(is_tile, names.head(10))): return
+    others = [c for c in df.columns if is_tile(df[c].iloc[0])]
+    if others: raise ValueError(f'column {head!r} names no tiles ({_some([names.iloc[0]])}), column '
+                                f'{others[0]!r} does: pass cols={others[0]!r}.')
+    if is_tile(df.index[0]): raise ValueError('the index of the table names the tiles: pass df.reset_index().')
+
+def _check_rows(files:Sequence[str], names:pd.Series) -> None:
+    "Raises `ValueError` for tiles that have several rows."
+    counts = Counter(files)
+    twice = [name for name, f in zip(names, files) if counts[f] > 1]
+    if not twice: return
+    raise ValueError(f'{len(set(twice))} tiles have several rows: {_some(list(dict.fromkeys(twice)))}. For one '
+                     f'label a row, gather them: df = df.groupby({names.name!r}, sort=False).agg(list)'
+                     '.reset_index(), then from_df(df, ...) and label_from_df(). For equal rows: '
+                     'df.drop_duplicates().')
+
+def _tiles_of(df:pd.DataFrame, names:pd.Series, folder:Path, suffix:str) -> tuple:
+    "The files of tiles named in a column of a table. Raises as `ImageList.from_df` does."
+    if not len(df): raise ValueError('the table has no rows.')
+    empty = np.flatnonzero(names.isna() | (names.astype(str).str.strip() == ''))
+    if len(empty): raise ValueError(f'{len(empty)} rows name no tile: {_some(empty)}. Drop them.')
+    def file_of(name): return str(folder/f'{name}{suffix}')
+    _check_table(df, names, file_of)
+    files = _find_files([file_of(name) for name in names])
+    _check_rows(files, names)
+    return files
 
 # %% ../nbs/05_data_block.ipynb #18529d65
 _chain = {'split': '.split_by_rand_pct(0.2, seed=42)', 'label': ".label_from_df(label_delim=' ')",
@@ -138,6 +236,31 @@ def _rand_split(n:int, valid_pct:float, seed:int|None) -> tuple:
     valid = np.random.RandomState(seed).permutation(n)[:int(valid_pct*n)]
     return np.setdiff1d(np.arange(n), valid), valid
 
+# %% ../nbs/05_data_block.ipynb #b9375226
+_claims = {'true': True, '1': True, '1.0': True, 'false': False, '0': False, '0.0': False}
+
+def _mask(col:pd.Series) -> np.ndarray: # bool, one for each row
+    "A column of True and False, or of 1 and 0, also as text. Raises `ValueError` naming rows with more."
+    found = [_claims.get(str(value).strip().lower()) for value in col]
+    wrong = [f'row {i} has {value!r}' for i, value in enumerate(col.tolist()) if found[i] is None]
+    if not wrong: return np.array(found, bool)
+    raise ValueError(f'column {col.name!r} is not True and False, or 1 and 0, alone: {_some(wrong)}. Make such '
+                     "a column: df['is_valid'] = df['part'] == 'valid', for instance.")
+
+def _row_numbers(rows:Iterable, n:int) -> np.ndarray:
+    "Rows out of `n`, from numbers or from a mask. Raises `ValueError` for what is neither."
+    if isinstance(rows, Iterable) and not hasattr(rows, '__array__'): rows = list(rows)
+    rows = np.asarray(rows, object).reshape(-1).tolist()
+    claims = [isinstance(row, bool | np.bool_) for row in rows]
+    if rows and all(claims) and len(rows) == n: return np.flatnonzero(rows)
+    if any(claims): raise ValueError(f'valid_idx has {sum(claims)} times True or False for {n} rows; a mask '
+                                     'has one for each. np.flatnonzero(mask) gives row numbers.')
+    odd = [row for row in rows if not isinstance(row, int | np.integer)]
+    if odd: raise ValueError(f'valid_idx holds what is no row number: {_some(odd)}. Rows are 0 to {n - 1}.')
+    wrong = [i for i, k in sorted(Counter(rows).items()) if k > 1 or not 0 <= i < n]
+    if wrong: raise ValueError(f'rows twice or out of range (0 to {n - 1}) in valid_idx: {_some(wrong)}.')
+    return np.array(rows, int)
+
 # %% ../nbs/05_data_block.ipynb #d20a896d
 class _Splits:
     "The ways to split a list; `ImageList` inherits them."
@@ -151,23 +274,30 @@ class _Splits:
         return self._split(*_rand_split(len(self), valid_pct, seed))
 
     def split_by_idx(self,
-        valid_idx:Sequence[int], # rows for validation
+        valid_idx:Sequence[int]|Sequence[bool], # rows for validation, or True for each of them and else False
     ) -> 'ItemLists':
-        "The given rows for validation, the rest for training."
-        valid, n = np.asarray(valid_idx, int).reshape(-1), len(self)
-        wrong = [i for i, k in sorted(Counter(valid.tolist()).items()) if k > 1 or not 0 <= i < n]
-        if wrong: raise ValueError(f'rows twice or out of range (0 to {n - 1}) in valid_idx: {_some(wrong)}.')
-        return self._split(np.setdiff1d(np.arange(n), valid), valid)
+        "The given rows for validation, the rest for training. Raises `ValueError` for rows there are not."
+        valid = _row_numbers(valid_idx, len(self))
+        return self._split(np.setdiff1d(np.arange(len(self)), valid), valid)
+
+    def split_from_df(self,
+        col:int|str='is_valid', # the column: True or 1 for validation, False or 0 for training
+    ) -> 'ItemLists':
+        "By a column of the table that the tiles came from. Raises `ValueError` for a column of something else."
+        if self.df is None: raise ValueError('no table came with these tiles: use split_by_idx.')
+        return self.split_by_idx(_mask(_column(self.df, col)))
 
     def split_by_folder(self,
         train:str='train', # the folder below the path with the training tiles
         valid:str='valid', # the folder with the validation tiles
     ) -> 'ItemLists':
-        "By the first folder below the path; tiles elsewhere are left out."
+        "By the first folder below the path; tiles elsewhere are left out, and a line says so."
         top = [Path(os.path.relpath(f, self.path)).parts[0] for f in self.files]
         gone = [name for name in (train, valid) if name not in top]
         if gone: raise ValueError(f'no tiles in {_some(gone)}; {self.path} has: {_some(sorted(set(top)))}.')
         keep = [i for i, name in enumerate(top) if name in (train, valid)]
+        others = sorted(set(top) - {train, valid})
+        if others: print(f'left out {len(top) - len(keep)} tiles, in neither {train} nor {valid}: {_some(others)}')
         return self._rows(keep).split_by_idx([j for j, i in enumerate(keep) if top[i] == valid])
 
     def split_none(self) -> 'ItemLists':
@@ -191,17 +321,12 @@ class ImageList(_Splits):
         folder:str='.',     # the tiles' folder, below `path`
         suffix:str='',      # what follows a name, '.jpg' for instance
     ) -> 'ImageList':
-        """Tiles named in a table.
+        """Tiles named in a table, a row for each.
 
-        Raises `ValueError` for a missing column or name, `FileNotFoundError` naming the tiles without a file.
+        Raises `ValueError` for a missing column or name, a table without headings, and tiles with several
+        rows; `FileNotFoundError` naming the tiles without a file.
         """
-        names = _column(df, cols)
-        empty = np.flatnonzero(names.isna())
-        if not len(df): raise ValueError('the table has no rows.')
-        if len(empty): raise ValueError(f'{len(empty)} rows name no tile: {_some(empty)}. Drop them.')
-        files = tuple(str(Path(path)/folder/f'{name}{suffix}') for name in names)
-        _check_files(files)
-        return cls(files, Path(path), df)
+        return cls(_tiles_of(df, _column(df, cols), Path(path)/folder, suffix), Path(path), df)
 
     @classmethod
     def from_csv(cls,
@@ -210,23 +335,33 @@ class ImageList(_Splits):
         folder:str='.',     # the tiles' folder, below `path`
         suffix:str='',      # what follows a name, '.jpg' for instance
         cols:int|str=0,     # number or name of the column with the tiles' names
+        sep:str=',',        # what separates the columns of the table
+        encoding:str='utf-8', # what the table is written in; 'cp1252' or 'utf-16', for instance
+        header:int|None=0,  # the line with the headings; None: there is none, columns have numbers
     ) -> 'ImageList':
-        "Tiles named in a csv. Raises as `from_df` does."
-        return cls.from_df(_read_csv(Path(path)/csv_name), path, cols, folder, suffix)
+        "Tiles named in a csv. Raises as `from_df` does, and `ValueError` if the table cannot be read so."
+        df = _read_csv(Path(path)/csv_name, sep, encoding, header)
+        return cls.from_df(df, path, cols, folder, suffix)
 
     @classmethod
     def from_folder(cls,
         path:str|Path,      # searched with all folders below it, except hidden ones
-        extensions:Sequence[str]=('.jpg', '.jpeg', '.png', '.webp', '.gif'), # how pictures' names end
+        extensions:str|Sequence[str]=_endings, # how pictures' names end
     ) -> 'ImageList':
-        "All pictures in a folder, sorted by name. Raises `FileNotFoundError` if there are none."
+        """All pictures in a folder, sorted by name; a printed line tells of what cannot be read.
+
+        Raises `FileNotFoundError` if there are none.
+        """
         return cls(_pictures(Path(path), extensions), Path(path))
 
     def add(self,
         other:'ImageList',  # more tiles
     ) -> 'ImageList':       # a new list, with this one's path
-        "Both lists, one after the other."
+        "Both lists, one after the other. Raises `ValueError` if their tables have other columns."
         both = self.df is not None and other.df is not None
+        if both and list(self.df.columns) != list(other.df.columns):
+            raise ValueError(f'the tables have other columns: {list(self.df.columns)}, '
+                             f'{list(other.df.columns)}. Rename them: df.rename(columns=...).')
         df = pd.concat([self.df, other.df], ignore_index=True) if both else None
         return replace(self, files=self.files + other.files, df=df)
 
@@ -243,19 +378,35 @@ class ImageList(_Splits):
 
     def __len__(self): return len(self.files)
     def __getitem__(self, i): return Image(self.files[i])
-    def __repr__(self): return f'{_show_list(type(self).__name__, self)}\nPath: {self.path}'
+    def __repr__(self): return f'{_show_list(type(self).__name__, self)}\nPath: {one_line(str(self.path))}'
 
     label_from_df, label_from_folder = _later('label_from_df', 'split'), _later('label_from_folder', 'split')
     label_from_func, transform = _later('label_from_func', 'split'), _later('transform', 'split', 'label')
     databunch = _later('databunch', 'split', 'label', 'transform')
 
 # %% ../nbs/05_data_block.ipynb #2bb80c7f
+def _real_files(files:Sequence[str]) -> list[str]:
+    "Where files are once links are followed."
+    folders = {d: os.path.realpath(d) for d in {os.path.dirname(f) for f in files}}
+    paths = [os.path.join(folders[os.path.dirname(f)], os.path.basename(f)) for f in files]
+    return [os.path.realpath(p) if os.path.islink(p) else p for p in paths]
+
+def _check_once(files:Sequence[str], rows:Sequence[int]) -> None:
+    "Raises `ValueError` for tiles that stand in `rows` more than once, under one name or, by links, two."
+    real = _real_files(files)
+    counts = Counter(real[i] for i in rows)
+    twice = sorted({files[i] for i in rows if counts[real[i]] > 1})
+    if twice: raise ValueError(f'{len(twice)} tiles are in the list more than once, or are links to others in '
+                               f'it: {_some(twice)}. A tile to train on must not judge: take the doubles out.')
+
 @dataclass(frozen=True, repr=False, eq=False)
 class ItemLists:
     "A list with its rows for training and for validation."
     items: ImageList       # all tiles
     train_idx: np.ndarray  # rows for training
     valid_idx: np.ndarray  # rows for validation
+
+    def __post_init__(self): _check_once(self.items.files, [*self.train_idx, *self.valid_idx])
 
     @property
     def train(self) -> ImageList: return self.items._rows(self.train_idx)   # the training tiles
@@ -264,12 +415,17 @@ class ItemLists:
     def valid(self) -> ImageList: return self.items._rows(self.valid_idx)   # the validation tiles
 
     def label_from_df(self,
-        cols:int|str=1,                  # number or name of the column with the labels
+        cols:int|str|Sequence=1,         # column with the labels; a list: columns of 0 and 1, one a label
         label_delim:str|None=None,       # what separates the labels of a tile; None: a tile has one
         classes:Sequence[str]|None=None, # the vocabulary; None: all labels that occur, sorted
     ) -> 'LabelLists':
-        "Labels from the table that the tiles came from. Raises `ValueError` naming rows without a label."
-        return _label(self, _labels_from_df(self.items, cols, label_delim), classes)
+        """Labels from the table that the tiles came from.
+
+        Raises `ValueError` naming rows without a label; with `label_delim` a tile may have none.
+        """
+        if isinstance(cols, int | str): return _label(self, _labels_from_df(self.items, cols, label_delim), classes)
+        found, names = _labels_from_columns(self.items, list(cols), label_delim)
+        return _label(self, found, names if classes is None else classes)
 
     def label_from_folder(self,
         classes:Sequence[str]|None=None, # the vocabulary; None: all labels that occur, sorted
@@ -281,7 +437,10 @@ class ItemLists:
         func:Callable,                   # file (a `Path`) to its label, a list of labels, or another target
         classes:Sequence[str]|None=None, # the vocabulary; None: all labels that occur, sorted
     ) -> 'LabelLists':
-        "Labels from a function of the file; where it fails, the error names the file too."
+        """Labels from a function of the file; any collection of names is several labels.
+
+        Where the function fails, the error names the file too. Raises `ValueError` naming files without a label.
+        """
         return _label(self, tuple(_ask(func, f) for f in self.items.files), classes)
 
     def __repr__(self): return _show_parts('ItemLists', self.train, self.valid, None)
@@ -292,19 +451,51 @@ class ItemLists:
 def _ask(func:Callable, file:str):
     try: return func(Path(file))
     except Exception as e:
-        e.add_note(f'label_from_func asked for the label of {file}')
+        e.add_note(f'label_from_func asked for the label of {one_line(file)}')
         raise
+
+def _label_column(items:ImageList, cols:int|str) -> pd.Series:
+    "A column of labels. Raises `ValueError` without a table, or if it holds the tiles' names."
+    if items.df is None: raise ValueError('no table came with these tiles: use label_from_folder or _func.')
+    col = _column(items.df, cols)
+    if len(col) == 1 or items.kind: return col
+    if any(str(cell) not in (Path(f).name, Path(f).stem) for f, cell in zip(items.files, col)): return col
+    raise ValueError(f"column {col.name!r} holds the tiles' names, not labels: give cols=, one of "
+                     f'{[name for name in items.df.columns if name != col.name]}.')
+
+def _cut(col:pd.Series, delim:str) -> tuple:
+    "Each cell cut at the delimiter: a tuple of names. A printed line if the delimiter never occurs."
+    lists = [cell for cell in col if isinstance(cell, Iterable) and not isinstance(cell, str)]
+    if lists: raise ValueError(f'column {col.name!r} holds collections already: leave label_delim out.')
+    cells = list(map(str, col))
+    if not any(delim in cell for cell in cells):
+        print(f'label_delim={delim!r} never occurs in column {col.name!r} ({_some(cells[:1])}): no tile has two')
+    cut = tuple(tuple(tag.strip() for tag in cell.split(delim) if tag.strip()) for cell in cells)
+    odd = sorted({tag for tags in cut for tag in tags if tag.strip(',;|') != tag})
+    if odd: raise ValueError(f'labels begin or end with a separator: {_some(odd)}. Is label_delim={delim!r} '
+                             'the right one?')
+    return cut
 
 def _labels_from_df(items:ImageList, cols:int|str, label_delim:str|None) -> tuple:
     "The labels as they stand in the table: for each tile one, or with `label_delim` a tuple."
-    if items.df is None: raise ValueError('no table came with these tiles: use label_from_folder or _func.')
-    col = _column(items.df, cols)
-    empty = np.flatnonzero(col.isna() | (col.astype(str).str.strip() == ''))
-    rows = [f'row {i} ({Path(items.files[i]).stem})' for i in empty]
-    if rows: raise ValueError(f'{len(rows)} tiles have no label in column {col.name!r}: {_some(rows)}. '
-                              'Fill them in, or remove the rows.')
-    if label_delim is None: return tuple(map(str, col))
-    return tuple(tuple(tag for tag in cell.split(label_delim) if tag) for cell in map(str, col))
+    col = _label_column(items, cols)
+    empty = col.isna() | (col.astype(str).str.strip() == '')
+    rows = [f'row {i} ({Path(items.files[i]).stem})' for i in np.flatnonzero(empty)]
+    if rows and (label_delim is None or items.kind):
+        raise ValueError(f'{len(rows)} tiles have no label in column {col.name!r}: {_some(rows)}. Fill them in, '
+                         'or remove the rows. (pd.read_csv takes words as NA for nothing, unless it is told '
+                         'keep_default_na=False.) With label_delim= a tile may have none.')
+    return tuple(col) if label_delim is None else _cut(col.where(~empty, ''), label_delim)
+
+def _labels_from_columns(items:ImageList, cols:list, label_delim:str|None) -> tuple[tuple, list[str]]:
+    "For each tile the columns that have a 1 there; and all columns' names."
+    if label_delim is not None:
+        raise ValueError(f'cols={cols} are columns of 0 and 1, one a label; for cells that name labels write '
+                         f'label_from_df(cols={cols[0]!r}, label_delim={label_delim!r}).')
+    columns = [_label_column(items, col) for col in cols]
+    names = [str(col.name) for col in columns]
+    masks = np.stack([_mask(col) for col in columns], 1)
+    return tuple(tuple(name for name, claim in zip(names, row) if claim) for row in masks), names
 
 def _targets(labels:Sequence, classes:Sequence[str], multi:bool) -> Tensor:
     "Labels as numbers. Several a tile: float zeros and ones, shape (n, c); one: class numbers, shape (n,)."
@@ -315,21 +506,86 @@ def _targets(labels:Sequence, classes:Sequence[str], multi:bool) -> Tensor:
     if cells: targs[tuple(zip(*cells))] = 1
     return torch.from_numpy(targs)
 
+# %% ../nbs/05_data_block.ipynb #73ec7255
+def _unpacked(value):
+    "A collection as a list, or as a tuple where it has no order of its own; anything else as it is."
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable): return value
+    if isinstance(value, set | frozenset): return tuple(sorted(value, key=str))
+    if getattr(value, 'ndim', 1) > 1: return value
+    return value.tolist() if hasattr(value, 'tolist') else list(value)
+
+def _names_of_ones(found:Sequence, classes:list[str]|None) -> Sequence:
+    "Vectors of 0 and 1 as names of `classes`; other labels as they are. Raises `ValueError` if they differ."
+    lengths = {len(o) if isinstance(o, list) else None for o in found}
+    numbers = [o for row in found for o in row] if None not in lengths else ['']
+    are_vectors = len(lengths) == 1 and all(isinstance(o, Real | np.bool_) and o in (0, 1) for o in numbers)
+    if not numbers or not are_vectors: return found
+    c = max(lengths)
+    if classes is None or len(classes) != c:
+        raise ValueError(f'labels are vectors of {c} zeros and ones: give classes=, the {c} names in their '
+                         'order. (For names that are numbers, write them as text.)')
+    return [[name for name, claim in zip(classes, row) if claim] for row in found]
+
+def _name(value) -> str:
+    "A label as text, without blanks around it. Raises `ValueError` for what is no name."
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        raise ValueError(f'{type(value).__name__} is no name')
+    if pd.isna(value) or not str(value).strip(): raise ValueError(f'{value!r} is no name')
+    if isinstance(value, Real) and value % 1: raise ValueError(f'{value} is a quantity, no name')
+    return str(value).strip()
+
+def _as_names(found:Sequence, files:Sequence[str]) -> list[str|tuple]:
+    "Labels as text: one, or a tuple. Raises `ValueError` naming tiles with something else."
+    labels, wrong = [], []
+    for value, file in zip(found, files):
+        try: labels.append(tuple(map(_name, value)) if isinstance(value, list | tuple) else _name(value))
+        except ValueError as e: wrong.append(f'{file} ({e})')
+    if not wrong: return labels
+    raise ValueError(f'{len(wrong)} of {len(files)} tiles have no label that can be used: {_some(wrong)}. A '
+                     'label is a name, or a collection of names.')
+
 # %% ../nbs/05_data_block.ipynb #bcbfb36a
-def _vocabulary(found:set, classes:Sequence[str]|None) -> list[str]:
-    "`classes`, or all names found, sorted. Raises `ValueError` for one that `classes` does not have."
-    names = sorted(found) if classes is None else list(map(str, classes))
-    unknown = sorted(found - set(names))
-    if unknown: raise ValueError(f'labels not in classes={names}: {_some(unknown)}. Add them.')
+def _natural(name:str) -> tuple[list, str]:
+    "To sort by: numbers count by their value, within a name too; other text as usual."
+    parts = re.split(r'(^-?\d+(?:\.\d+)?$|\d+)', name, flags=re.ASCII)
+    return [float(part) if i % 2 else part for i, part in enumerate(parts)], name
+
+def _given(classes:Sequence[str]|None) -> list[str]|None:
+    "The vocabulary that was given. Raises `ValueError` if it has no order, or a name twice."
+    if classes is None: return None
+    if isinstance(classes, str | set | frozenset):
+        raise ValueError(f'classes is {classes!r}; give a list of names: their order is that of the outputs.')
+    names = [str(name).strip() for name in classes]
+    twice = [name for name, k in Counter(names).items() if k > 1]
+    if twice: raise ValueError(f'classes has names twice: {_some(twice)}. Each is one column.')
     return names
 
+def _vocabulary(found:set, classes:Sequence[str]|None) -> list[str]:
+    """`classes`, or all names found, sorted.
+
+    Raises `ValueError` for a name that `classes` does not have, and where there is none at all.
+    """
+    names = sorted(found, key=_natural) if classes is None else _given(classes)
+    unknown = sorted(found - set(names), key=_natural)
+    if unknown: raise ValueError(f'labels not in classes={names}: {_some(unknown)}. Add them.')
+    if not names: raise ValueError('no tile has a label: there is nothing to learn.')
+    return names
+
+# %% ../nbs/05_data_block.ipynb #36d2be74
+def _say_none(labels:Sequence[tuple]) -> None:
+    "One printed line if tiles have no label."
+    none = sum(not names for names in labels)
+    if none: print(f'{none} of {len(labels)} tiles have no label: their targets are zeros')
+
 def _categories(found:tuple, lists:ItemLists, classes:Sequence[str]|None) -> tuple:
-    "Labels, vocabulary, kind. Raises `ValueError` for a label that `classes` does not have."
-    found = [tuple(map(str, o)) if isinstance(o, (list, tuple, set)) else str(o) for o in found]
+    "Labels, vocabulary, kind. Raises `ValueError` for what is no label, or one that `classes` does not have."
+    classes = _given(classes)
+    found = _as_names(_names_of_ones(list(map(_unpacked, found)), classes), lists.items.files)
     multi = any(not isinstance(o, str) for o in found)
     labels = tuple((o,) if multi and isinstance(o, str) else o for o in found)
     sets = [set(o) if multi else {o} for o in labels]
     names = _vocabulary(set().union(*sets), classes)
+    if multi: _say_none(labels)
     trained = set().union(*(sets[i] for i in lists.train_idx))
     counts = Counter(name for i in lists.valid_idx for name in sets[i])
     unseen = [f'{name} ({counts[name]} in validation)' for name in names if name not in trained]
