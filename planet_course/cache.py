@@ -6,14 +6,13 @@
 __all__ = ['fit_window', 'open_picture', 'decode', 'stored_size', 'TileCache', 'clear_cache']
 
 # %% ../nbs/03_cache.ipynb #d049d4ae
-import errno, hashlib, os, re, shutil, stat, threading, warnings
+import errno, hashlib, os, re, shutil, stat, threading, time, warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, Iterator
-from uuid import uuid4
+from typing import BinaryIO, Callable, Iterator
 
 import numpy as np, torch
 from filelock import FileLock, Timeout
@@ -22,7 +21,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 from tqdm import tqdm
 
-from .core import PICTURE_FORMATS, free_memory, writable_folder
+from .core import PICTURE_FORMATS, free_memory, staged, writable_folder
 
 # %% ../nbs/03_cache.ipynb #05ed8aec
 _magic = b'\xff\xd8', b'\x89PNG', b'RIFF', b'GIF8', b'BM', b'II*\0', b'MM\0*'   # how files of these formats begin
@@ -63,9 +62,16 @@ def _why_unreadable(file:str|Path|bytes|Image.Image, error:Exception) -> str:
     if head.startswith(_magic): return 'the picture is cut short or damaged'
     return 'this is not a JPEG, PNG, WebP, GIF, BMP or TIFF picture'
 
+class _Contents(bytes):
+    "The bytes of a file, and its name for an error."
+    name: str
+
+def _name(file:str|Path|bytes|Image.Image) -> str:
+    if isinstance(file, _Contents): return file.name
+    return f'a picture of {len(file)} bytes' if isinstance(file, bytes) else str(file)
+
 def _cannot_read(file:str|Path|bytes|Image.Image, error:Exception) -> ValueError:
-    name = f'a picture of {len(file)} bytes' if isinstance(file, bytes) else file
-    return ValueError(f'cannot read {name}: {_why_unreadable(file, error)}.')
+    return ValueError(f'cannot read {_name(file)}: {_why_unreadable(file, error)}.')
 
 # %% ../nbs/03_cache.ipynb #e5b28d3a
 def _at_once(file:str, flags:int) -> int:
@@ -81,18 +87,23 @@ def _source(file:str|Path|bytes) -> BinaryIO:
     raise _Refused('this is no file')
 
 @contextmanager
+def _naming(file:str|Path|bytes|Image.Image) -> Iterator[None]:
+    "What goes wrong in the block becomes a `ValueError` that names the picture, or a `MemoryError`."
+    try: yield
+    except Exception as e:
+        no_memory = isinstance(e, MemoryError) or "can't allocate memory" in str(e)     # the second is torch's
+        if no_memory: raise MemoryError(f'too little memory for {_name(file)}') from e
+        raise _cannot_read(file, e) from e
+
+@contextmanager
 def _as_stored(file:str|Path|bytes|Image.Image) -> Iterator[Image.Image]:
     "A picture as its file has it, of which only the header was read. Raises as `open_picture` does."
-    try:
+    with _naming(file):
         if isinstance(file, Image.Image):
             if file.format not in (None, 'MPO', *PICTURE_FORMATS): raise _Refused(f'it is {file.format}')
             yield file
         else:
             with _source(file) as source, Image.open(source, formats=PICTURE_FORMATS) as picture: yield picture
-    except Exception as e:
-        no_memory = isinstance(e, MemoryError) or "can't allocate memory" in str(e)     # the second is torch's
-        if no_memory: raise MemoryError(f'too little memory for {file!s:.200}') from e
-        raise _cannot_read(file, e) from e
 
 # %% ../nbs/03_cache.ipynb #457d09d8
 def fit_window(
@@ -212,7 +223,8 @@ def _tell_dropped(file:str|Path|bytes|Image.Image, picture:Image.Image) -> None:
     elif picture.mode == 'RGBX': fourth = picture.getchannel('X')
     else: return
     low, high = fourth.getextrema()
-    where = os.path.dirname(file) or '.' if isinstance(file, (str, Path)) else 'memory'
+    from_disk = isinstance(file, (str, Path, _Contents))
+    where = os.path.dirname(_name(file)) or '.' if from_disk else 'memory'
     with _telling:
         if low == high or where in _told: return
         _told.add(where)
@@ -251,42 +263,145 @@ def _check_room(folder:Path, nbytes:int) -> None:
     if free < nbytes: raise _no_room(folder, nbytes, f'has {free/1e9:.1f} GB free')
 
 # %% ../nbs/03_cache.ipynb #16717007
-_version = 1   # goes up when the same files would give other bytes
+_version = 2   # goes up when the same files would give other bytes
 
-def _key(files:list[str], size:tuple[int,int], squish:bool) -> str:
-    "A digest, 16 hexadecimal digits, of all that the bytes of a cache depend on."
-    files = [os.path.abspath(f) for f in files]
-    base = len(os.path.commonpath([os.path.dirname(f) for f in files]))
+def _key(files:list[str], base:Path, size:tuple[int,int], squish:bool) -> str:
+    "A digest, 16 hexadecimal digits, of the paths below `base` and all else that the bytes depend on, but files."
     h = hashlib.blake2b(f'{_version} {size} {squish}'.encode(), digest_size=8)
-    for f in files:
-        try: s = os.stat(f)
-        except FileNotFoundError: continue      # the build names it, with all the others
-        h.update(f'\n{f[base:]} {s.st_size} {s.st_mtime_ns}'.encode())
+    for f in files: h.update(b'\0' + os.fsencode(os.path.relpath(f, base)))
     return h.hexdigest()
 
+def _stats(s:os.stat_result) -> list[int]:
+    "What changes when a file is replaced or written to, as four unsigned numbers."
+    return [n % 2**64 for n in (s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino)]
+
+def _stats_now(files:list[str]) -> np.ndarray:    # shape (n, 4); zeros where there is no file
+    "What the system says of files."
+    found = np.zeros((len(files), 4), np.uint64)
+    for i, file in enumerate(files):
+        try: found[i] = _stats(os.stat(file))
+        except OSError: pass
+    return found
+
+def _forget_young(stats:np.ndarray) -> np.ndarray:
+    "Zeros where a file changed less than two seconds ago: it may change again, and look the same."
+    old = stats[:, 2] < time.time_ns() - 2*10**9
+    return stats*old[:, None].astype(np.uint64)
+
+# %% ../nbs/03_cache.ipynb #56c99ee5
+_most_bytes = 4*2*89_478_485        # the largest picture, uncompressed, with a fourth band
+
+def _read(file:str) -> tuple[_Contents, list[int]]:
+    "The bytes of a tile, and its stats, zeros if it changed meanwhile. Raises `ValueError` naming the file."
+    with _naming(file), _source(file) as source:
+        before = os.fstat(source.fileno())
+        if before.st_size > _most_bytes: raise _Refused(f'{before.st_size/1e9:.1f} GB is too large for a picture')
+        contents = _Contents(source.read())
+        after = os.fstat(source.fileno())
+    contents.name = file
+    steady = _stats(before) == _stats(after) and len(contents) == after.st_size
+    return contents, _stats(after) if steady else [0]*4
+
+def _digest(contents:bytes) -> bytes:
+    return hashlib.blake2b(contents, digest_size=16).digest()
+
+def _digest_of(file:str) -> tuple[bytes, list[int]]:
+    "Digest and stats of a tile; b'' for what cannot be read."
+    try: contents, stats = _read(file)
+    except ValueError: return b'', [0]*4
+    return _digest(contents), stats
+
 # %% ../nbs/03_cache.ipynb #efe40662
-def _write_tiles(files:list[str], size:int|tuple[int,int], target:Path, workers:int, progress:bool) -> None:
-    "Decode all tiles into one file of bytes, which appears under its name only when it is complete."
-    def try_decode(file):
-        try: return decode(file, size)
+def _in_order(work:Callable, files:list[str], workers:int, says:str, progress:bool) -> Iterator:
+    "What `work` makes of each file, by threads, in order, at most 256 ahead."
+    bar = tqdm(total=len(files), desc=says, leave=False, delay=1, disable=not progress)
+    with bar, ThreadPoolExecutor(workers) as pool:
+        for i in range(0, len(files), 256):
+            for result in pool.map(work, files[i:i + 256]):
+                yield result
+                bar.update()
+
+def _write_tiles(cache:'TileCache', part:Path, progress:bool) -> dict[str, np.ndarray]:
+    "Decode all tiles into the file `part`. Returns what its marker has to say."
+    def read_and_decode(file):
+        try:
+            contents, stats = _read(file)
+            return decode(contents, cache.size), _digest(contents), stats
         except ValueError as e: return e
-    bad, part = [], target.with_name(f'{target.name}-{uuid4().hex}.tmp')
-    bar = tqdm(total=len(files), desc=f'reading tiles, {size} px', leave=False, delay=1, disable=not progress)
-    try:
-        with bar, open(part, 'wb') as out, ThreadPoolExecutor(workers) as pool:
-            for i in range(0, len(files), 256):
-                for tile in pool.map(try_decode, files[i:i + 256]):
-                    if isinstance(tile, ValueError): bad.append(tile)
-                    elif not bad: out.write(tile.numpy())
-                    bar.update()
-        if bad: raise ValueError(_unreadable(bad, len(files)))
-        os.replace(part, target)
-    finally: part.unlink(missing_ok=True)
+    bad, digests, all_stats, whole = [], [], [], hashlib.blake2b()
+    with open(part, 'wb') as out:
+        says = f'reading tiles, {cache.size} px'
+        for result in _in_order(read_and_decode, cache.files, cache.workers, says, progress):
+            if isinstance(result, ValueError): bad.append(result)
+            if bad: continue
+            tile, digest, stats = result
+            out.write(tile.numpy())
+            whole.update(tile.numpy())
+            digests.append(digest)
+            all_stats.append(stats)
+    if bad: raise ValueError(_unreadable(bad, len(cache.files)))
+    as_bytes = {'whole': whole.digest(), 'digests': b''.join(digests)}
+    shapes = _shapes(len(digests))
+    marker = {name: np.frombuffer(text, np.uint8).reshape(shapes[name]) for name, text in as_bytes.items()}
+    return marker | {'stats': _forget_young(np.array(all_stats, np.uint64))}
+
+def _shapes(n:int) -> dict[str, tuple]:
+    "What a marker of `n` tiles has in it: of each its stats and digest, and both of the cache file."
+    return dict(stats=(n, 4), whole=(64,), digests=(n, 16), own=(4,))
+
+def _mark(file:Path, marker:dict[str, np.ndarray]) -> None:
+    "Write the marker of a cache file."
+    with staged(file.with_suffix('.npz')) as temp, open(temp, 'wb') as out: np.savez(out, **marker)
 
 def _unreadable(errors:list, n:int) -> str:
     "What `decode` raised for up to ten of `n` tiles, and the count, in one message."
     lines = [str(e) for e in errors[:10]] + [f'and {len(errors) - 10} more']*(len(errors) > 10)
     return '\n  '.join([f'{len(errors)} of {n} tiles cannot be read. Get or drop them:', *lines])
+
+# %% ../nbs/03_cache.ipynb #7686bf1f
+def _marker(file:Path) -> dict[str, np.ndarray]:
+    "What the marker of a cache file says; nothing if there is none, or it is damaged."
+    try:
+        with np.load(file.with_suffix('.npz')) as stored: return dict(stored)
+    except Exception: return {}
+
+def _same_tiles(cache:'TileCache', marker:dict[str, np.ndarray], progress:bool) -> bool:
+    "Do the files hold the bytes that were decoded? What is newly known of them goes into `marker`."
+    now = _stats_now(cache.files)
+    then = marker['stats']
+    doubts = np.flatnonzero((now != then).any(axis=1) | ~then.any(axis=1))
+    files = [cache.files[i] for i in doubts]
+    found = _in_order(_digest_of, files, cache.workers, 'comparing tiles', progress)
+    for i, (digest, stats) in zip(doubts, found):
+        if digest != marker['digests'][i].tobytes(): return False
+        now[i] = stats
+    marker['stats'] = _forget_young(now)
+    return True
+
+def _digest_all(rows:BinaryIO) -> bytes:
+    return hashlib.file_digest(rows, 'blake2b').digest()
+
+def _same_rows(rows:BinaryIO, marker:dict[str, np.ndarray]) -> bool:
+    "Is a cache file the one that was written? What is newly known of it goes into `marker`."
+    now = np.array(_stats(os.fstat(rows.fileno())), np.uint64)
+    if not np.array_equal(marker['own'], now) and _digest_all(rows) != marker['whole'].tobytes(): return False
+    marker['own'] = now
+    return True
+
+def _find(cache:'TileCache', file:Path, progress:bool) -> Tensor|None:
+    "The memory-mapped cache file, if its marker proves that it holds these tiles."
+    old = _marker(file)
+    if {name: array.shape for name, array in old.items()} != _shapes(len(cache)): return None
+    marker = dict(old)
+    try:
+        with open(file, 'rb') as rows:
+            if os.fstat(rows.fileno()).st_size != cache.nbytes: return None
+            if not (_same_tiles(cache, marker, progress) and _same_rows(rows, marker)): return None
+            mapped = np.memmap(rows, np.uint8, 'r', shape=cache.shape)      # of the file that was looked at
+    except OSError: return None
+    if any(not np.array_equal(old[name], marker[name]) for name in old):
+        with suppress(OSError): _mark(file, marker)     # where it cannot be written, the digests are asked again
+    with warnings.catch_warnings(action='ignore', category=UserWarning): return torch.from_numpy(mapped)
 
 # %% ../nbs/03_cache.ipynb #02736bf5
 class TileCache:
@@ -346,39 +461,57 @@ def _locked(folder:Path):
     return lock.acquire()
 
 def _build(cache:TileCache, file:Path, progress:bool) -> None:
-    "Write the file; where the disk has no room, now or half way, say what to do."
+    "Write the file, then its marker; where the disk has no room, now or half way, say what to do."
     _check_room(file.parent, cache.nbytes)
-    try: _write_tiles(cache.files, cache.size, file, cache.workers, progress)
+    try:
+        with staged(file) as part: marker = _write_tiles(cache, part, progress)
+        marker['own'] = np.array(_stats(os.stat(file)), np.uint64)
+        _mark(file, marker)
     except OSError as e:
         if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): raise
         raise _no_room(file.parent, cache.nbytes, f'took no more: {e.strerror}') from e
 
+def _find_or_build(cache:TileCache, file:Path, progress:bool) -> Tensor:
+    "Raises `OSError` if the tiles change faster than they can be read."
+    for _ in range(2):
+        with _locked(file.parent):
+            tiles = _find(cache, file, progress)        # it may have come meanwhile
+            if tiles is None:
+                _build(cache, file, progress)
+                tiles = _find(cache, file, progress)
+        if tiles is not None: return tiles
+    raise OSError(f'tiles in {os.path.dirname(cache.files[0])} change while they are read. Build the cache '
+                  'again when nobody writes to them.')
+
 def _open_tiles(cache:TileCache, progress:bool) -> Tensor:
     "The memory-mapped file of a cache, made first if neither folder has it."
-    key = _key(cache.files, cache.shape[2:], not isinstance(cache.size, int))
+    key = _key(cache.files, cache.folder.parent, cache.shape[2:], not isinstance(cache.size, int))
     name = f'{cache.size if isinstance(cache.size, int) else "x".join(map(str, cache.size))}-{key}.u8'
-    whole = lambda file: file.is_file() and file.stat().st_size == cache.nbytes
     file = cache.folder/name
-    if not whole(file): file = writable_folder(cache.folder)/name
-    if not whole(file):
-        with _locked(file.parent):
-            for left in file.parent.glob(f'{name}-*.tmp'): left.unlink()    # its builder was killed
-            if not whole(file): _build(cache, file, progress)               # it may have come meanwhile
+    tiles = _find(cache, file, progress)
+    if tiles is None:
+        file = writable_folder(cache.folder)/name
+        tiles = _find_or_build(cache, file, progress)
     _read_ahead(file)
-    with warnings.catch_warnings(action='ignore', category=UserWarning):
-        return torch.from_numpy(np.memmap(file, np.uint8, 'r', shape=cache.shape))
+    return tiles
 
 # %% ../nbs/03_cache.ipynb #d9188d9b
-_cache_name = re.compile(r'\d+(x\d+)?-[0-9a-f]{16}\.u8(-[0-9a-f]{32}\.tmp)?')
+_cache_name = re.compile(r'\d+(x\d+)?-[0-9a-f]{16}\.(u8|npz)(-[0-9a-f]{32}\.tmp|\.\d+\.tmp)?')
 
 def clear_cache(
     folder:str|Path,   # a data folder: the cache files in its `.tiles`, or in that folder's stand-in, go
 ) -> int:              # bytes freed
-    "Remove the cache files of a data folder; they are made again when they are needed."
+    "Remove the cache files of a data folder, unless one is being made; they are made again when they are needed."
     if not Path(folder).is_dir(): raise FileNotFoundError(f'no data folder at {folder}: nothing was removed.')
     where = writable_folder(Path(folder)/'.tiles')
-    found = [f for f in where.iterdir() if _cache_name.fullmatch(f.name)]
-    freed = sum(f.stat().st_size for f in found)
-    for f in [*found, where/'.lock']: f.unlink(missing_ok=True)
-    print(f'{where}: {freed/1e6:,.1f} MB freed, {len(found)} cache file{"s"*(len(found) != 1)} removed')
+    try: lock = FileLock(where/'.lock').acquire(timeout=0)
+    except Timeout:
+        print(f'{where}: nothing removed, because a tile cache is being made there. Try again when it is done')
+        return 0
+    with lock:
+        found = [f for f in where.iterdir() if _cache_name.fullmatch(f.name)]
+        freed = sum(f.stat().st_size for place in found for f in (place, *place.glob('*')))
+        for f in found: shutil.rmtree(f) if f.is_dir() else f.unlink()
+    whole = sum(f.suffix == '.u8' for f in found)
+    print(f'{where}: {freed/1e6:,.1f} MB freed, {whole} cache file{"s"*(whole != 1)} removed')
     return freed
