@@ -22,8 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from .cache import TileCache, decode, stored_size
-from .core import (default_device, files_below, free_memory, one_line, plot_text,
-                                show_images)
+from .core import default_device, files_below, free_memory, one_line, plot_text, show_images
 
 # %% ../nbs/05_data_block.ipynb #e66dd879
 class Image:
@@ -787,8 +786,10 @@ class LabelLists:
     def add_test(self,
         items:ImageList|Sequence, # tiles, or their files
     ) -> 'LabelLists':            # new lists with these test tiles
-        "Tiles to predict for; they have no labels and get the validation transforms."
-        return replace(self, test_items=_as_list(items, self.items.path))
+        "Tiles to predict for, in place of others; they have no labels and get the validation transforms."
+        tiles, old = _as_list(items, self.items.path), self.test_items
+        if old is not None: print(f'{len(tiles)} test tiles take the place of {len(old)}; for both: old.add(new)')
+        return replace(self, test_items=tiles)
 
     def add_test_folder(self,
         test_folder:str='test', # a folder below the path
@@ -1066,7 +1067,9 @@ def _loader(data:DataBunch, source:_Source, ds:LabelLists|LabelList, rows:Sequen
 
 def _test_list(lists:LabelLists, items) -> LabelList:
     "The tiles that a test loader goes over. Raises `ValueError` if there are none, or with other labels."
-    ds = items if isinstance(items, LabelList) else (lists if items is None else lists.add_test(items)).test
+    if items is not None and not isinstance(items, LabelList):
+        lists = replace(lists, test_items=_as_list(items, lists.items.path))
+    ds = items if isinstance(items, LabelList) else lists.test
     if ds is None: raise ValueError('no test tiles: pass some, or call add_test_folder after labelling.')
     same = ds.kind is lists.kind and list(ds.classes) == list(lists.classes)
     if ds.kind is not EmptyLabel and not same:

@@ -20,8 +20,8 @@ from torch.nn import functional as F
 
 from .augment import _send, resample
 from .cache import _resize, fit_window, open_picture, stored_size
-from .core import one_line, plot_text
-from .data import Category, DataBunch, ImageList, ItemLists, _some, _vocabulary
+from .core import plot_text
+from .data import Category, DataBunch, ImageList, ItemLists, _given, _name, _some, _vocabulary
 from .learner import Callback, Learner
 from .vision import _grouped, build, create_body
 
@@ -63,13 +63,6 @@ def _read_mask(mask:str, file:str, size:int|tuple[int,int]|None, c:int) -> Tenso
     return tile if size is None else _resize(tile[None], size, 'nearest-exact')[0]
 
 # %% ../nbs/13_more_data_blocks.ipynb #c6fdf2b0
-def _mask_classes(classes:Sequence[str]|None) -> list[str]:
-    "The names of a mask's numbers. Raises `ValueError` if they are no 1 to 256 different ones."
-    names = [] if classes is None or isinstance(classes, str) else list(map(str, classes))
-    if 0 < len(set(names)) == len(names) <= 256: return names
-    raise ValueError('masks need classes=, the names (1 to 256, each once) of the numbers in them, in order; '
-                     'often a codes.txt comes with them.')
-
 class Mask(Category):
     "A class for every pixel of a tile; batches are long, shape (n, h, w)."
     moves = True
@@ -77,7 +70,10 @@ class Mask(Category):
     @staticmethod
     def label(found:tuple, lists:ItemLists, classes:Sequence[str]|None) -> tuple:
         "Mask files. Raises `ValueError` without classes, `FileNotFoundError` naming the missing masks."
-        names = _mask_classes(classes)
+        names = _given(classes) or []
+        if not 0 < len(names) <= 256:
+            raise ValueError('masks need classes=, the names (1 to 256) of the numbers in them, in order; '
+                             'often a codes.txt comes with them.')
         none = [f for f, mask in zip(lists.items.files, found) if not isinstance(mask, (str, Path))]
         if none: raise ValueError(f'{len(none)} pictures were given no path of a mask: {_some(none)}.')
         gone = [mask for mask in map(str, found) if not os.path.isfile(mask)]
@@ -271,6 +267,7 @@ class Points(Category):
     @staticmethod
     def label(found:tuple, lists:ItemLists, classes:Sequence[str]|None) -> tuple:
         "Points (y, x) in pixels. Raises `ValueError` unless all pictures have as many, of finite numbers."
+        if classes is not None: raise ValueError('points have no classes: leave classes= out.')
         points = tuple(map(_numbers, found))
         k = max(1, Counter(len(p)//2 for p in points).most_common(1)[0][0])
         wrong = [f for f, p in zip(lists.items.files, points) if len(p) != 2*k or not np.isfinite(p).all()]
@@ -308,7 +305,7 @@ def _tile_boxes(obj:tuple, classes:Sequence[str], file:str, size) -> tuple: # a 
 def _say_dropped(why:str, files:Sequence[str], counts:Sequence[int]) -> None:
     "One line for the boxes that a set loses, if it loses any."
     where = [f for f, n in zip(files, counts) if n]
-    if where: print(one_line(f'boxes {why}, dropped: {sum(counts)}, of {_some(where)}'))
+    if where: print(f'boxes {why}, dropped: {sum(counts)}, of {_some(where)}')
 
 def _no_loss():
     raise ValueError('boxes have no loss here, and a Learner cannot train on them: a detection model brings '
@@ -317,7 +314,7 @@ def _no_loss():
 def _are_boxes(o) -> bool: # a pair: as many boxes of four finite numbers as names
     try:
         boxes, names = o
-        named = not isinstance(names, str) and all(isinstance(name, (str, int, np.integer)) for name in names)
+        named = not isinstance(names, str) and all(map(_name, names))
         finite = all(len(box) == 4 and np.isfinite(np.asarray(box, float)).all() for box in boxes)
         return named and finite and len(boxes) == len(names)
     except (TypeError, ValueError): return False
@@ -333,10 +330,11 @@ class Boxes(Category):
         "Pairs (boxes, names), boxes in pixels. Raises `ValueError` naming pictures that have something else."
         wrong = [f for f, o in zip(lists.items.files, found) if not _are_boxes(o)]
         if wrong: raise ValueError(f'no boxes (top, left, bottom, right), a name for each: {_some(wrong)}.')
-        names = {str(name) for _, names in found for name in names}
+        names = {_name(name) for _, names in found for name in names}
         if 'background' in names: raise ValueError("a box is called 'background', as class 0 is: rename it.")
         known = _vocabulary(names, None if classes is None else [c for c in classes if c != 'background'])
-        return tuple((boxes, list(map(str, names))) for boxes, names in found), ['background', *known], Boxes
+        labels = tuple((boxes, list(map(_name, names))) for boxes, names in found)
+        return labels, ['background', *known], Boxes
 
     @staticmethod
     def encode(labels, classes, files, size): # a list of pairs: boxes (k, 4), class numbers (k,)

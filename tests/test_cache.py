@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 import torch
 from filelock import FileLock
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, TiffImagePlugin
 
+from conftest import shared
 from planet_course import cache as cache_module
 from planet_course.cache import TileCache, decode, open_picture, stored_size
 
@@ -199,3 +200,91 @@ def test_broken_exif_is_none(tiles, tmp_path):
     data = file.read_bytes()
     broken = data[:2] + b'\xff\xe1' + struct.pack('>H', 14) + b'Exif\0\0MM\0*\xff\xff' + data[2:]
     assert (decode(broken) == decode(file)).all()
+
+
+def png16(colour, bands, value):
+    "A PNG of 16 bits a band, all of one value, as Pillow does not write it."
+    def chunk(kind, data): return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+    rows = (b'\0' + struct.pack('>H', value)*4*bands)*3
+    return (b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', 4, 3, 16, colour, 0, 0, 0))
+            + chunk(b'IDAT', zlib.compress(rows)) + chunk(b'IEND', b''))
+
+
+@pytest.mark.parametrize('dtype, low, high', [('float32', 0, 1), ('int32', 0, 100_000), ('uint16', 0, 4095)])
+def test_another_range_is_refused(dtype, low, high, tmp_path):
+    "They came out black, or wrapped. The error has the range; what it tells to write then gives the right picture."
+    values = np.linspace(low, high, 64).reshape(8, 8).astype(dtype)
+    for form in 'tiff', 'png':
+        if form == 'png' and dtype != 'uint16': continue
+        file = tmp_path/f'a.{form}'
+        Image.fromarray(values).save(file)
+        with pytest.raises(ValueError, match=rf'a.{form}: its pixels go from {low} to {high:,}'): decode(file)
+    a = np.asarray(Image.open(file)).astype(float)
+    said = Image.fromarray(np.uint8(255*np.clip((a - low)/(high - low), 0, 1)))
+    assert decode(said)[0, 0, 0] == 0 and decode(said)[0, 7, 7] == 255
+
+
+def test_sixteen_bits():
+    "From 0 to 65,535, as PNG has it; in RGB too, where Pillow keeps the upper byte."
+    for colour, bands in ((0, 1), (2, 3), (4, 2), (6, 4)):
+        assert (decode(png16(colour, bands, 65535)) == 255).all() and (decode(png16(colour, bands, 30840)) == 120).all()
+        with pytest.raises(ValueError, match='16 bits'): decode(png16(colour, bands, 3000))
+    assert (decode(png16(0, 1, 0)) == 0).all()
+    twice = Image.open(io.BytesIO(png16(2, 3, 3000)))
+    for _ in range(2):
+        with pytest.raises(ValueError, match='16 bits'): decode(twice)
+
+
+def test_a_fourth_band_is_mentioned_once_a_folder(tiles, tmp_path, capsys):
+    picture = Image.new('RGBA', (8, 8), (1, 2, 3, 255))
+    picture.save(tmp_path/'opaque.png')
+    decode(tmp_path/'opaque.png')
+    decode(next((tiles/'train-jpg').iterdir()))     # CMYK
+    assert capsys.readouterr().out == ''
+    picture.putpixel((0, 0), (1, 2, 3, 0))
+    picture.save(tmp_path/'a.png')
+    picture.quantize().save(tmp_path/'b.png')
+    for name in 'a', 'b', 'a': decode(tmp_path/f'{name}.png')
+    said = capsys.readouterr().out
+    assert said.count('\n') == 1 and str(tmp_path) in said and 'fourth band' in said
+
+
+def test_four_bands_of_sixteen_bits(tmp_path):
+    "The competition's other tiles: Pillow does not open them."
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    for tag, value in {256: 4, 257: 4, 258: (16,)*4, 259: 1, 262: 2, 277: 4, 278: 4, 338: 1, 339: 1}.items(): tags[tag] = value
+    tags[273], tags[279] = 0, 128
+    (tmp_path/'t.tif').write_bytes(b'II*\0\x08\0\0\0' + tags.tobytes(8) + bytes(128))
+    with pytest.raises(ValueError, match='4 bands of 16 bits.*gdal_translate'): decode(tmp_path/'t.tif')
+    for file in sorted((shared/'data'/'planet_tif'/'train-tif-v2').glob('*.tif'))[:1]:
+        with pytest.raises(ValueError, match='4 bands of 16 bits'): decode(file)
+
+
+def test_pixels_of_all_threads_together(monkeypatch):
+    "Six threads, room for two: never more than two pictures at once, before and after scaling; one too large goes alone."
+    picture, size, inside, most = Image.new('RGB', (40, 50)), 30, [], []
+    monkeypatch.setattr(cache_module, '_room', cache_module._Room(2*(40*50 + 30*38)))
+    rgb = cache_module._rgb
+    def slow_rgb(picture):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(.005)
+        inside.pop()
+        return rgb(picture)
+    monkeypatch.setattr(cache_module, '_rgb', slow_rgb)
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: decode(picture.copy(), size), range(24)))
+        assert max(most) == 2
+        most.clear()
+        list(pool.map(lambda _: decode(Image.new('RGB', (1000, 20))), range(6)))
+        assert max(most) == 1
+    with open_picture(Image.new('L', (1000, 9))), open_picture(Image.new('L', (1000, 9))): pass   # does not wait for itself
+
+
+@pytest.mark.parametrize('error', [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")])
+def test_no_memory_is_not_a_damaged_picture(error, files, tmp_path, monkeypatch):
+    def fails(picture): raise error
+    monkeypatch.setattr(cache_module, '_rgb', fails)
+    with pytest.raises(MemoryError, match='too little memory for .*jpg'): decode(files[0])
+    with pytest.raises(MemoryError): TileCache(files[:3], 32, tmp_path).build(progress=False)
+    assert not list(tmp_path.glob('*.tmp'))

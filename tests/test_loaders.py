@@ -150,3 +150,14 @@ def test_no_constructor_changes_malloc(colours, monkeypatch):
     def refuse(): raise AssertionError('nobody asked for this')
     monkeypatch.setattr(core, 'keep_freed_memory', refuse)
     bunch(colours)
+
+
+def test_test_tiles_that_are_replaced_are_said(colours, capsys):
+    files = sorted(colours.rglob('*.png'))
+    lists = labelled(colours).add_test(files[:5])
+    assert capsys.readouterr().out == ''
+    assert len(lists.add_test(files[:2]).test) == 2
+    assert '2 test tiles take the place of 5' in capsys.readouterr().out
+    data = lists.transform(size=40).databunch(bs=2, device='cpu')
+    assert len(data.test_dl(files[:3]).files) == 3 and len(data.test_dl().files) == 5
+    assert 'take the place' not in capsys.readouterr().out

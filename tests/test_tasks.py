@@ -199,8 +199,8 @@ def test_masks_need_a_path_and_names(scene):
     split = SegmentationItemList.from_folder(scene[0]/'images').split_none()
     mask = lambda f: None if f.stem == '3' else scene[0]/'masks'/f.name
     with pytest.raises(ValueError, match='1 pictures were given no path of a mask: .*3.png'): split.label_from_func(mask, classes=codes)
-    for bad in (None, 'left', ['left', 'left'], []):
-        with pytest.raises(ValueError, match='masks need classes='): split.label_from_func(lambda f: f, classes=bad)
+    for bad, says in ((None, 'masks need'), ([], 'masks need'), ('left', 'a list of names'), (['left', 'left'], 'twice: left')):
+        with pytest.raises(ValueError, match=says): split.label_from_func(lambda f: f, classes=bad)
     with pytest.raises(ValueError, match='targs is None'): PixelAccuracy().update(torch.zeros(1, 3, 4, 4), None)
 
 
@@ -216,6 +216,11 @@ def test_points_that_are_words_are_named(scene):
     split = PointsItemList.from_folder(scene[0]/'images').split_none()
     for bad in ('left', None, {'y': 1}):
         with pytest.raises(ValueError, match='not 1 points .*4.png'): split.label_from_func(lambda f: bad if f.stem == '4' else (1, 2))
+
+
+def test_points_have_no_classes(scene):
+    split = PointsItemList.from_folder(scene[0]/'images').split_none()
+    with pytest.raises(ValueError, match='points have no classes'): split.label_from_func(lambda f: (1, 2), classes=['y', 'x'])
 
 
 def test_boxes_that_a_set_loses_are_counted_in_one_line(scene, capsys):
