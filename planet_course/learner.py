@@ -278,7 +278,7 @@ def _broken(state:dict) -> list[str]: # the first three
 
 def _check_parts(state) -> None:
     "Raises `ValueError` unless `state` has the parts of a stage, each of its kind, and no NaN."
-    if not isinstance(state, dict) or {'model', 'opt', 'facts'} - {*state}: raise ValueError('parts are missing')
+    if {'model', 'opt', 'facts'} - {*state}: raise ValueError('parts are missing')
     if not _is_state(state['model']) or not isinstance(state['facts'], dict) or not _is_opt(state['opt']):
         raise ValueError('its parts are not what their names say')
     broken = [k for k, v in state['model'].items() if v.isnan().any()]
@@ -286,6 +286,7 @@ def _check_parts(state) -> None:
 
 def _check_digest(state:dict) -> None:
     "Raises `ValueError` if `state` is not what was saved, or holds what cannot be saved."
+    if not isinstance(state, dict): raise ValueError('it holds no parts')
     digest = _digest({k: v for k, v in state.items() if k != 'digest'})
     if state.get('digest', digest) != digest: raise ValueError('it was changed since: its digest is another')
 
