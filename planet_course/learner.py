@@ -237,31 +237,38 @@ def save_state(
     with staged(file) as temp: temp.write_bytes(memory.getbuffer())
 
 # %% ../nbs/08_learner.ipynb #3f7de821
-def _check_zip(file:Path) -> None:
+def _check_zip(f) -> None:
     "Raises `ValueError` for an archive that is not as PyTorch writes it, or was changed since."
-    with zipfile.ZipFile(file) as packed:
+    with zipfile.ZipFile(f) as packed:
         parts = packed.infolist()
         stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
-        if not stored or sum(part.file_size for part in parts) > file.stat().st_size:
+        if not stored or sum(part.file_size for part in parts) > f.seek(0, io.SEEK_END):
             raise ValueError('it would grow when it is read')
         bad = packed.testzip()
-        if bad: raise ValueError(f'{bad} does not have its checksum')
+        if bad: raise ValueError(f'{one_line(bad)} does not have its checksum')
 
-def _read_pickled(file:Path, most:int, what:str): # what `torch.save` wrote
-    """Read tensors and plain values. Raises `ValueError` for what is damaged, above `most` bytes, or holds code."""
+def _open_pickled(f): # what `torch.save` wrote
+    "Read tensors and plain values from an open file. Raises whatever PyTorch raises, `ValueError` for code."
+    try:
+        if zipfile.is_zipfile(f): _check_zip(f)
+        f.seek(0)
+        return torch.load(f, map_location='cpu', weights_only=True)
+    except Exception as e:
+        code = re.search(r'Unsupported global: GLOBAL ([\w.]+)', str(e))
+        if not code: raise
+        raise ValueError(f'it holds a {code[1]}, which is code, and was not opened. Whoever has it saves the weights '
+                         'alone: torch.save(model.state_dict(), file)') from e
+
+def _read_pickled(file:Path, most:int, what:str):
+    "As `_open_pickled`. Raises `ValueError` for what is no plain file, damaged, or of more than `most` bytes."
     if not file.is_file(): raise ValueError(f'{file} is no plain file.')
     size = file.stat().st_size
     if size > most: raise ValueError(f'{file} has {size/1e6:,.0f} MB, far more than this network fills.')
-    try:
-        if zipfile.is_zipfile(file): _check_zip(file)
-        return torch.load(file, map_location='cpu', weights_only=True)
-    except OSError: raise
-    except Exception as e:
-        code = re.search(r'Unsupported global: GLOBAL ([\w.]+)', str(e))
-        why = f'{type(e).__name__}: {one_line(str(e))[:120]}'
-        if code: why = (f'it holds a {code[1]}, which is code, and was not opened. Whoever has it saves the weights '
-                        'alone: torch.save(model.state_dict(), file)')
-        raise ValueError(f'{file} is not {what}, or is damaged: {why}') from e
+    with open(file, 'rb') as f:
+        try: return _open_pickled(f)
+        except Exception as e:
+            why = str(e) if type(e) is ValueError else f'{type(e).__name__}: {one_line(str(e))[:120]}'
+            raise ValueError(f'{file} is not {what}, or is damaged: {why}') from e
 
 def _is_state(o) -> bool: # a state dict: names and tensors
     return isinstance(o, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in o.items())
@@ -274,15 +281,15 @@ def _is_opt(opt) -> bool: # an optimizer's state as `save` keeps it; earlier ver
 
 def _broken(state:dict) -> list[str]: # the first three
     "The tensors with NaN among them."
-    return [k for k, v in state.items() if isinstance(v, Tensor) and v.isnan().any()][:3]
+    return [k for k, v in state.items() if v.isnan().any()][:3]
 
 def _check_parts(state) -> None:
     "Raises `ValueError` unless `state` has the parts of a stage, each of its kind, and no NaN."
     if {'model', 'opt', 'facts'} - {*state}: raise ValueError('parts are missing')
     if not _is_state(state['model']) or not isinstance(state['facts'], dict) or not _is_opt(state['opt']):
         raise ValueError('its parts are not what their names say')
-    broken = [k for k, v in state['model'].items() if v.isnan().any()]
-    if broken: raise ValueError(f'NaN in {one_line(", ".join(broken[:3]))}')
+    broken = _broken(state['model'])
+    if broken: raise ValueError(f'NaN in {one_line(", ".join(broken))}')
 
 def _check_digest(state:dict) -> None:
     "Raises `ValueError` if `state` is not what was saved, or holds what cannot be saved."
