@@ -258,13 +258,14 @@ from .core import one_line
 
 def _check_tensor(t:Tensor, name:str) -> None:
     "Raises `ValueError` for a tensor that is not plain numbers, each in a place of its own."
-    plain = type(t) in (Tensor, nn.Parameter) and t.layout is torch.strided and not (t.is_quantized or t.is_meta)
-    if not plain: raise ValueError(f'{name} is no plain tensor ({type(t).__name__}, {t.layout}, {t.dtype})')
+    plain = type(t) in (Tensor, nn.Parameter) and t.layout is torch.strided
+    if not plain or t.is_quantized or t.is_meta:
+        raise ValueError(f'{name} is no plain tensor ({type(t).__name__}, {t.layout}, {t.dtype})')
     room = t.untyped_storage().nbytes()
-    if t.numel()*t.element_size() > room: raise ValueError(f'{name}: {tuple(t.shape)} numbers in {room} bytes')
+    if t.nbytes > room: raise ValueError(f'{name}: {tuple(t.shape)} numbers in {room} bytes')
 
 def _add(sha, value, name:str) -> None:
-    "Add a value, and all that is in it, to a digest. Raises `ValueError` for what is neither tensor nor plain."
+    "Add a value and all that is in it to a digest. Raises `ValueError` for what is neither tensor nor plain."
     if isinstance(value, Tensor):
         _check_tensor(value, name)
         sha.update(f'{value.dtype} {tuple(value.shape)} '.encode())
@@ -318,11 +319,11 @@ def _open_pickled(f): # what `torch.save` wrote
     except Exception as e:
         code = re.search(r'Unsupported global: GLOBAL ([\w.]+)', str(e))
         if not code: raise
-        raise ValueError(f'it holds a {code[1]}, which is code, and was not opened. Whoever has it saves the weights '
-                         'alone: torch.save(model.state_dict(), file)') from e
+        raise ValueError(f'it holds a {code[1]}, which is code, and was not opened. Whoever has it saves the '
+                         'weights alone: torch.save(model.state_dict(), file)') from e
 
 def _read_pickled(file:Path, most:int, what:str):
-    "As `_open_pickled`. Raises `ValueError` for what is no plain file, damaged, or of more than `most` bytes."
+    "As `_open_pickled`. Raises `ValueError` for no plain file, a damaged one, or more than `most` bytes."
     if not file.is_file(): raise ValueError(f'{file} is no plain file.')
     size = file.stat().st_size
     if size > most: raise ValueError(f'{file} has {size/1e6:,.0f} MB, far more than this network fills.')
@@ -337,9 +338,10 @@ def _is_state(o) -> bool: # a state dict: names and tensors
 
 def _is_opt(opt) -> bool: # an optimizer's state as `save` keeps it; earlier versions had it by position
     if not isinstance(opt, dict) or 'param_groups' in opt: return isinstance(opt, (dict, type(None)))
-    names, state = opt.get('names'), opt.get('state')
-    named = isinstance(names, list) and all(isinstance(n, str) for n in names) and isinstance(opt.get('kind'), str)
-    return named and isinstance(state, dict) and all(n in names and isinstance(s, dict) for n, s in state.items())
+    kind, names, state = opt.get('kind'), opt.get('names'), opt.get('state')
+    if not isinstance(kind, str) or not isinstance(names, list) or not isinstance(state, dict): return False
+    if not all(isinstance(name, str) for name in names): return False
+    return {*names} >= {*state} and all(isinstance(kept, dict) for kept in state.values())
 
 def _broken(state:dict) -> list[str]: # the first three
     "The tensors with NaN among them."
@@ -387,11 +389,12 @@ def _difference(name:str, theirs, ours) -> str:
 
 _layouts = ('create_cnn', '0.', '1.'), ('unet_learner', 'body.', 'decoder.')   # body and the rest
 
-def _body_of(state:dict) -> tuple[str, dict]: # who made such a network, and its body's tensors; else '' and {}
+def _body_of(state:dict) -> tuple[str, dict]: # who makes such networks, the body's tensors; else '' and {}
     "The body in the state dict of a network of ours."
     for maker, body, rest in _layouts:
         inside = {k.removeprefix(body): v for k, v in state.items() if k.startswith(body)}
-        if 0 < len(inside) < len(state) and all(k.startswith((body, rest)) for k in state): return maker, inside
+        ours = all(k.startswith((body, rest)) for k in state)
+        if ours and 0 < len(inside) < len(state): return maker, inside
     return '', {}
 
 def _check_fits(file:Path, state:dict, model:nn.Module, facts:dict) -> None:
@@ -403,8 +406,8 @@ def _check_fits(file:Path, state:dict, model:nn.Module, facts:dict) -> None:
     maker, arch = _body_of(state['model'])[0], theirs.get('arch')
     take = f' To take its body over, with a new end: {maker}(data, {arch!r}, weights={str(file)!r}).'
     known = maker and isinstance(arch, str) and arch.isidentifier()
-    raise ValueError(f'{file} does not fit this learner: {"; ".join(differ)}. Build the learner as it was when the '
-                     f'file was saved.{take if known else ""}')
+    raise ValueError(f'{file} does not fit this learner: {"; ".join(differ)}. Build the learner as it was '
+                     f'when the file was saved.{take if known else ""}')
 
 def load_state(
     file:Path,       # a file made by `save_state`, with keys `model`, `opt` and `facts`
@@ -423,7 +426,8 @@ def load_state(
     try:
         _check_digest(state)
         _check_parts(state)
-    except (ValueError, RecursionError) as e: raise ValueError(f'{file} is not {what}, or is damaged: {e}.') from e
+    except (ValueError, RecursionError) as e:
+        raise ValueError(f'{file} is not {what}, or is damaged: {e}.') from e
     if 'digest' not in state: print(f'{file.name}: an earlier version wrote it, without a digest')
     _check_fits(file, state, model, facts)
     return state
@@ -442,23 +446,26 @@ def _opt_to_keep(learn) -> dict:
 
 def _stage(learn, file:Path, with_opt:bool) -> dict:
     "What is saved of a learner. Raises `ValueError` for what `load_state` would refuse."
+    opt = _opt_to_keep(learn) if with_opt else None
     facts = {**learn._facts(), 'version': __version__}
-    state = {'model': learn.model.state_dict(), 'opt': _opt_to_keep(learn) if with_opt else None, 'facts': facts}
+    state = {'model': learn.model.state_dict(), 'opt': opt, 'facts': facts}
     try: _check_parts(state)
     except ValueError as e: raise ValueError(f'{file} was not written: {e}.') from e
     return state
 
 def _opt_as_made(learn) -> tuple[str, dict]: # its kind; parameter -> what it remembers of it
-    "What the learner's optimizer would hold: found by one step of a new one on zeros, in place of the weights."
+    "What the learner's optimizer would hold, found by a step of a new one on zeros in place of the weights."
     groups = [[p for p in group.parameters() if p.requires_grad] for group in learn.layer_groups]
     twins = {p: torch.zeros_like(p).requires_grad_() for group in groups for p in group}
     for twin in twins.values(): twin.grad = torch.zeros_like(twin)
-    opt = learn.opt_func([{'params': [twins[p] for p in group], 'weight_decay': learn.wd} for group in groups])
+    stand_ins = [[twins[p] for p in group] for group in groups]
+    opt = learn.opt_func([{'params': params, 'weight_decay': learn.wd} for params in stand_ins])
     set_hypers(opt, [0.]*len(groups), 0.9)
     with _same_random_state(): opt.step()
     return type(opt).__name__, {p: opt.state[twin] for p, twin in twins.items()}
 
 def _flat(state:dict) -> dict:
+    "One name for each value: the parameter's, and what it is."
     return {f'{name} {key}': value for name, kept in state.items() for key, value in kept.items()}
 
 def _check_memory(kept:dict, made:dict) -> None: # both flat
@@ -486,12 +493,11 @@ def _memory(learn, opt:dict, name:str) -> dict: # parameter -> what is remembere
     by_name = {n: made[params[n]] for n in opt['state']}
     try: _check_memory(_flat(opt['state']), _flat(by_name))
     except ValueError as e:
-        raise ValueError(f'{name}: the optimizer in this file does not fit: {e}. load({name!r}, with_opt=False) '
-                         'takes the weights alone.') from e
+        raise ValueError(f'{name}: the optimizer in this file does not fit: {e}. '
+                         f'load({name!r}, with_opt=False) takes the weights alone.') from e
     for p, values in kept.items():
         for key, value in values.items():
-            if isinstance(made[p][key], Tensor): made[p][key].copy_(value)
-            else: made[p][key] = value
+            made[p][key] = made[p][key].copy_(value) if isinstance(value, Tensor) else value
     return {p: made[p] for p in kept}
 
 # %% ../nbs/08_learner.ipynb #c28b6ff6
@@ -1117,9 +1123,10 @@ class Learner:
         if not file.exists() and beside.exists(): file = beside  # a folder that can be read, not written to
         state = load_state(file, self.model, self._facts())
         memory = _memory(self, state['opt'], name) if with_opt and state['opt'] is not None else {}
-        self.model.load_state_dict(state['model'])
-        self.reset_opt()
-        self.opt.state.update(memory)
+        with _hold_ctrl_c():        # all of it changes, or nothing
+            self.model.load_state_dict(state['model'])
+            self.reset_opt()
+            self.opt.state.update(memory)
         return self
 
     def summary(self) -> None:

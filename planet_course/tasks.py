@@ -191,7 +191,7 @@ class MeanIoU(PixelAccuracy):
 # %% ../nbs/13_more_data_blocks.ipynb #da05d9f8
 def unet_learner(
     data,                           # a `DataBunch` of masks, with `c` classes
-    arch:Callable|str,              # function that makes the network, `models.resnet34` for instance; or its name
+    arch:Callable|str,              # function that makes the network, like `models.resnet34`; or its name
     pretrained:bool=True,           # start from ImageNet weights, frozen
     weights:str|Path|None=None,     # a file to start from instead, frozen too: see `build_body`
     cut:int|None=None,              # see `create_body`
@@ -209,7 +209,7 @@ def unet_learner(
     net = UNet(body.layers, data.c)
     metrics = PixelAccuracy() if metrics is None else metrics
     return _grouped(data, net, body, net.decoder, arch, metrics, callbacks, loss_func, wd, precision,
-                    activation=activation)
+                    activation)
 
 # %% ../nbs/13_more_data_blocks.ipynb #f6246d01
 def _on_tile(points:Tensor, shape:tuple[int,int], size:int|tuple[int,int]|None) -> Tensor:

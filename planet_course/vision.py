@@ -51,8 +51,8 @@ def _function(arch) -> Callable: # makes a network
         raise TypeError(f'this {name} is a network already; give what makes one: models.resnet18, its name '
                         "'resnet18', or for this very one a function that returns it: def mine(): return net")
     if callable(arch): return arch
-    raise TypeError(f'{arch!r} is no network: give a function that makes one, such as models.resnet18, or its '
-                    'name.')
+    raise TypeError(f'{arch!r} is no network: give a function that makes one, such as models.resnet18, '
+                    'or its name.')
 
 def _name(arch) -> str:
     "What the function is called, looked up through `partial`."
@@ -96,18 +96,18 @@ def _read_weights(
     state, arch = _read_safe(file) if safe else _read_pth(file, most)
     if not _is_state(state):
         keys = f' with {one_line(", ".join(map(str, state)))[:100]}' if isinstance(state, dict) else ''
-        raise ValueError(f'{file} holds a {type(state).__name__}{keys}, no state dict. Whoever has the network saves one: '
-                         'torch.save(model.state_dict(), file)')
+        raise ValueError(f'{file} holds a {type(state).__name__}{keys}, no state dict. Whoever has the '
+                         'network saves one: torch.save(model.state_dict(), file)')
     for k, v in state.items(): _check_tensor(v, f'{file}: {k}')
     broken = _broken(state)
     if broken: raise ValueError(f'{file} has NaN in {one_line(", ".join(broken))}.')
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, arch
 
 # %% ../nbs/09_vision.ipynb #c2c802bf
-_older = re.compile(r'(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)')   # names in torchvision's files of DenseNets
+_older = re.compile(r'(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)')   # in torchvision's DenseNet files
 
 def _as_here(state:dict, module:nn.Module) -> dict:
-    "A state dict with today's names; batch counts, which files of PyTorch's first versions lack, are those of `module`."
+    "A state dict with today's names; the batch counts that PyTorch's first files lack are those of `module`."
     counts = {k: v for k, v in module.state_dict().items() if k.endswith('num_batches_tracked')}
     return {**counts, **{_older.sub(r'\1', k): v for k, v in state.items()}}
 
@@ -168,21 +168,22 @@ def count_features(
 ) -> int:           # nf, as in (n, 3, h, w) -> (n, nf, h', w')
     """How many features a body gives, found by sending black pictures of two sizes through.
 
-    Raises `ValueError` if it fails on one, or if what comes out has no features that stay when the size changes.
+    Raises `ValueError` if it fails on one, or if what comes out has no features that stay when sizes change.
     """
     shapes = []
     for side in (96, 128):
         try:
             with torch.no_grad(): out = body.eval()(torch.zeros(1, 3, side, side))
         except Exception as e:
-            raise ValueError(f'this body fails on pictures of {side} px: {one_line(str(e))[:200]}. Cut it elsewhere: '
-                             'cut= says how many of the network\'s children to keep.') from e
+            raise ValueError(f'this body fails on pictures of {side} px: {one_line(str(e))[:200]}. Cut it '
+                             "elsewhere: cut= says how many of the network's children to keep.") from e
         shapes.append(tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__)
     small, large = shapes
     if len(small) == 4 and isinstance(small, tuple) and small[1] == large[1]: return small[1]
-    raise ValueError(f'this body makes {small} of a picture of 96 px and {large} of one of 128 px: wanted are four '
-                     'dimensions, of which the second, the features, stays the same. Cut it elsewhere (a Swin of '
-                     'torchvision with cut=3, split=1: after the layer that moves the features there).')
+    raise ValueError(f'this body makes {small} of a picture of 96 px and {large} of one of 128 px: wanted '
+                     'are four dimensions, of which the second, the features, stays the same. Cut it '
+                     'elsewhere (a Swin of torchvision with cut=3, split=1: after the layer that moves them '
+                     'there).')
 
 # %% ../nbs/09_vision.ipynb #70e5b60b
 class Body(NamedTuple):
@@ -206,7 +207,8 @@ def build_body(
     function = _function(arch)
     name, (known, _) = _name(function), find_weights(function)
     model = function(weights=None) if known else function()
-    if not isinstance(model, nn.Module): raise TypeError(f'{name}() gave a {type(model).__name__}, no network.')
+    if not isinstance(model, nn.Module):
+        raise TypeError(f'{name}() gave a {type(model).__name__}, no network.')
     layers, split = create_body(model, cut, split)
     source = 'random weights' if known else f'as {name}() made it'
     if weights is not None:
@@ -251,19 +253,20 @@ def create_head(
     return nn.Sequential(*layers, *([nn.BatchNorm1d(c, momentum=0.01)] if bn_final else []))
 
 # %% ../nbs/09_vision.ipynb #f4323c6b
-_next_steps = {'split_by_rand_pct': ".split_by_rand_pct().label_from_df(label_delim=' ').transform(size=128).databunch()",
-               'label_from_df': ".label_from_df(label_delim=' ').transform(size=128).databunch()",
-               'databunch': '.transform(size=128).databunch()'}
+_steps = {'split_by_rand_pct': '.split_by_rand_pct()', 'label_from_df': ".label_from_df(label_delim=' ')",
+          'databunch': '.transform(size=128).databunch()'}   # a method of lists, and the call that comes next
 
 def _check_data(data) -> None:
     "Raises `TypeError` for what is no data to train on, with the calls that are still missing."
     if all(hasattr(data, name) for name in ('c', 'device')): return
     name = type(data).__name__
-    missing = next((call for step, call in _next_steps.items() if hasattr(data, step)), None)
-    if missing: raise TypeError(f'this {name} gives no batches yet. What is missing is like src{missing}')
+    reached = next((i for i, method in enumerate(_steps) if hasattr(data, method)), None)
+    if reached is not None:
+        raise TypeError(f'this {name} gives no batches yet. What is missing is like '
+                        f'src{"".join([*_steps.values()][reached:])}')
     if isinstance(data, (Tensor, tuple, list)): name = f'{name}, a batch perhaps,'
-    raise TypeError(f'this {name} is no data to train on: give the DataBunch that src.databunch() made, then the network: '
-                    'create_cnn(data, models.resnet50).')
+    raise TypeError(f'this {name} is no data to train on: give the DataBunch that src.databunch() made, then '
+                    'the network: create_cnn(data, models.resnet50).')
 
 def _one_label(data, loss_func) -> bool:
     "Whether a tile has one label: the kind of its targets says so, or else the loss."
@@ -271,9 +274,9 @@ def _one_label(data, loss_func) -> bool:
     fits = getattr(kind, 'loss_func', loss_func or data.loss_func)
     return nn.CrossEntropyLoss in (fits, type(fits)) and not getattr(kind, 'moves', False)
 
-def _grouped(data, model:nn.Module, body:Body, end:nn.Module, arch:Callable|str, metrics, callbacks, loss_func,
-             wd:float, precision:str, thresh=0.2, activation=None) -> Learner:
-    "A learner of three groups: early body, late body, `end`. Only what was loaded is frozen, until `unfreeze`."
+def _grouped(data, model:nn.Module, body:Body, end:nn.Module, arch:Callable|str, metrics, callbacks,
+             loss_func, wd:float, precision:str, activation, thresh=0.2) -> Learner:
+    "A learner of three groups: early body, late body, `end`. Frozen, until `unfreeze`, is what was loaded."
     if torch.device(data.device).type == 'cuda':
         torch.backends.cudnn.benchmark = True   # sizes are fixed: let cuDNN try its kernels
     groups = [body.layers[:body.split], body.layers[body.split:], end]
@@ -285,7 +288,7 @@ def _grouped(data, model:nn.Module, body:Body, end:nn.Module, arch:Callable|str,
 # %% ../nbs/09_vision.ipynb #df1ee33c
 def create_cnn(
     data,                          # a `DataBunch`, or anything a `Learner` takes, with `c` classes
-    arch:Callable|str,             # function that makes the network, for example `models.resnet50`; or its name
+    arch:Callable|str,             # function that makes the network, like `models.resnet50`; or its name
     pretrained:bool=True,          # start from ImageNet weights, frozen
     weights:str|Path|None=None,    # a file to start from instead, frozen too: see `build_body`
     cut:int|None=None,             # see `create_body`
@@ -309,5 +312,5 @@ def create_cnn(
     body = build_body(arch, pretrained, weights, cut, split)
     head = create_head(body.features, data.c, lin_ftrs, ps, bn_final)
     if metrics is None: metrics = accuracy if _one_label(data, loss_func) else ()
-    return _grouped(data, nn.Sequential(body.layers, head), body, head, arch, metrics, callbacks, loss_func, wd,
-                    precision, thresh, activation)
+    return _grouped(data, nn.Sequential(body.layers, head), body, head, arch, metrics, callbacks, loss_func,
+                    wd, precision, activation, thresh)

@@ -365,7 +365,7 @@ def test_full_disk(tmp_path):
     run = subprocess.run([sys.executable, '-c', textwrap.dedent(full), tmp_path, Path(__file__).parent], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     said, after = run.stdout.splitlines()[-2:]
-    assert said.startswith('OSError') and 'unexpected pos' not in said
+    assert said.startswith('OSError') and 'no room for' in said and 'models/kept.pth' in said
     assert after == "True ['kept.pth']"
 
 
@@ -390,3 +390,21 @@ def test_memory_of_another_device(tmp_path):
     learn.model.to('meta')
     _, made = _opt_as_made(learn)
     assert {v.device.type for kept in made.values() for k, v in kept.items() if k != 'step'} == {'meta'}
+
+
+def test_a_link_stays_and_a_read_only_file_is_refused(tmp_path):
+    "`save` writes where a link points to; what somebody made read-only it leaves alone."
+    learn = trained(tmp_path)
+    file = learn.save('first')
+    elsewhere = tmp_path/'elsewhere.pth'
+    file.rename(elsewhere)
+    file.symlink_to(elsewhere)
+    with torch.no_grad(): learn.model[5].bias += 1
+    learn.save('first')
+    assert file.is_symlink() and not elsewhere.is_symlink()
+    assert torch.equal(torch.load(elsewhere, weights_only=True)['model']['5.bias'], learn.model[5].bias)
+    before = elsewhere.read_bytes()
+    elsewhere.chmod(0o444)
+    with torch.no_grad(): learn.model[5].bias += 1
+    with pytest.raises(PermissionError, match='elsewhere.pth'): learn.save('first')
+    assert elsewhere.read_bytes() == before and file.is_symlink()
