@@ -219,10 +219,8 @@ _told, _telling = set(), threading.Lock()
 
 def _tell_dropped(file:str|Path|bytes|Image.Image, picture:Image.Image) -> None:
     "One line for each folder whose pictures have a fourth band that says something."
-    if picture.has_transparency_data: fourth = picture.convert('RGBA').getchannel('A')
-    elif picture.mode == 'RGBX': fourth = picture.getchannel('X')
-    else: return
-    low, high = fourth.getextrema()
+    if picture.mode[-1] not in 'AaX': return
+    low, high = picture.getextrema()[-1]
     from_disk = isinstance(file, (str, Path, _Contents))
     where = os.path.dirname(_name(file)) or '.' if from_disk else 'memory'
     with _telling:
@@ -239,6 +237,7 @@ def decode(
     Raises as `open_picture` does, and `ValueError` for pixels that are no bytes, with their range.
     """
     with open_picture(file, size) as picture:
+        if picture.mode == 'P' and picture.has_transparency_data: picture = picture.convert('RGBA')
         tile = torch.from_numpy(_rgb(picture)).permute(2, 0, 1)
         _tell_dropped(file, picture)
         return tile.contiguous() if size is None else _resize(tile, size)

@@ -23,7 +23,7 @@ from .cache import _resize, fit_window, open_picture, stored_size
 from .core import plot_text
 from .data import Category, DataBunch, ImageList, ItemLists, _given, _name, _some, _vocabulary
 from .learner import Callback, Learner
-from .vision import _grouped, build, create_body
+from .vision import _check_data, _grouped, build_body
 
 # %% ../nbs/13_more_data_blocks.ipynb #b2b3f438
 class ImageDataBunch:
@@ -193,9 +193,9 @@ class MeanIoU(PixelAccuracy):
 # %% ../nbs/13_more_data_blocks.ipynb #da05d9f8
 def unet_learner(
     data,                           # a `DataBunch` of masks, with `c` classes
-    arch:Callable,                  # function that makes the network, for example `models.resnet34`
+    arch:Callable|str,              # function that makes the network, like `models.resnet34`; or its name
     pretrained:bool=True,           # start from ImageNet weights, frozen
-    weights:str|Path|None=None,     # a state dict to start from instead; counts as pretrained
+    weights:str|Path|None=None,     # a file to start from instead, frozen too: see `build_body`
     cut:int|None=None,              # see `create_body`
     split:int|None=None,            # see `create_body`
     metrics=None,                   # this and what follows: see `Learner`; None: pixel accuracy
@@ -203,13 +203,15 @@ def unet_learner(
     loss_func:Callable|None=None,
     wd:float=0.01,
     precision:str='auto',
+    activation:str|Callable|None=None,
 ) -> Learner: # three layer groups: early body, late body, the way up
     "A learner for masks: the body of `arch` and a new way back up to the size of the picture."
-    body, split = create_body(build(arch, pretrained, weights), cut, split)
-    net = UNet(body, data.c)
+    _check_data(data)
+    body = build_body(arch, pretrained, weights, cut, split)
+    net = UNet(body.layers, data.c)
     metrics = PixelAccuracy() if metrics is None else metrics
-    return _grouped(data, net, [body[:split], body[split:], net.decoder], arch,
-                    pretrained or weights is not None, metrics, callbacks, loss_func, wd, precision)
+    return _grouped(data, net, body, net.decoder, arch, metrics, callbacks, loss_func, wd, precision,
+                    activation)
 
 # %% ../nbs/13_more_data_blocks.ipynb #f6246d01
 def _on_tile(points:Tensor, shape:tuple[int,int], size:int|tuple[int,int]|None) -> Tensor:
