@@ -110,19 +110,31 @@ def pick_precision(
     return 'bf16' if torch.cuda.get_device_capability(device)[0] >= 8 else 'fp16'
 
 # %% ../nbs/08_learner.ipynb #eb2abb92
-@contextmanager
-def _hold_ctrl_c():
-    "A Ctrl-C in the block is delivered after it. Only the main thread ever gets one."
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before is None:
-        yield
-        return
-    pressed = []
-    signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
-    try: yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if pressed: signal.raise_signal(signal.SIGINT)
+class _CtrlC:
+    "`with` it, Ctrl-C waits until the block is done: for what must be whole. It looks between the ends of `watch`."
+    def __init__(self): self.blocks, self.pressed = 0, False
+
+    def __enter__(self): self.blocks += 1
+
+    def __exit__(self, *_):
+        self.blocks -= 1
+        if not self.pressed or self.blocks: return
+        self.pressed = False
+        signal.raise_signal(signal.SIGINT)
+
+    @contextmanager
+    def watch(self):
+        "Once for many blocks, as it costs more. Only the main thread ever gets a Ctrl-C."
+        before = signal.getsignal(signal.SIGINT)
+        def note(number, frame):
+            if self.blocks: self.pressed = True
+            else: before(number, frame)
+        mine = threading.current_thread() is threading.main_thread() and callable(before)
+        try:
+            if mine: signal.signal(signal.SIGINT, note)
+            yield
+        finally:
+            if mine: signal.signal(signal.SIGINT, before)
 
 def _stopped(text:str) -> KeyboardInterrupt:
     "What a notebook shows as one line."
@@ -508,7 +520,7 @@ def _end(learn, own):
     "Leave the learner its `own` callbacks, no gradients, a scaler between two steps; run every `after_fit`."
     with ExitStack() as stack:
         for cb in reversed(learn.callbacks): stack.callback(cb.after_fit, learn)
-        with _hold_ctrl_c():
+        with learn._ctrl_c:
             learn.callbacks = own
             learn.opt.zero_grad()
             _renew_scaler(learn)
@@ -531,7 +543,7 @@ def _train_step(learn, xb, yb, losses:list) -> None:
     learn.scaler.scale(loss).backward()
     learn.scaler.unscale_(learn.opt)
     _notify(learn, 'after_backward')
-    with _hold_ctrl_c():    # a step is whole and recorded, or not at all
+    with learn._ctrl_c:    # a step is whole and recorded, or not at all
         learn.scaler.step(learn.opt)
         learn.scaler.update()
         learn.opt.zero_grad()
@@ -548,7 +560,7 @@ def _use_wd(learn, wd:float|None):
 # %% ../nbs/08_learner.ipynb #ea450650
 def _put_back(learn, start, what):
     "Undo an epoch: the weights `start` again, a new optimizer, and an error that says what to try."
-    with _hold_ctrl_c():
+    with learn._ctrl_c:
         learn.model.load_state_dict(start)
         learn.reset_opt()
     raise FloatingPointError(
@@ -568,7 +580,7 @@ def _train_epoch(learn, start, lrs, moms):
             _train_step(learn, xb, yb, losses)
             _notify(learn, 'after_batch')
     finally:
-        with _hold_ctrl_c():
+        with learn._ctrl_c:
             losses = torch.stack(losses).tolist() if losses else []  # waits for the device, once an epoch
             record.losses += losses
             record.lrs += lrs[:len(losses)].tolist()
@@ -620,31 +632,30 @@ def _fit(learn, lrs, moms, wd, callbacks, stage):
     learn.recorder.records.append(record)
     say = lambda: (f'stopped after {len(record.losses):,} of {len(lrs):,} steps: weights, optimizer and recorder are '
                    'those of the last whole step. Fit again to go on from here, or load a stage.')
-    with _explained(say): _epochs(learn, record, lrs, moms, callbacks)
+    with _explained(say), learn._ctrl_c.watch(): _epochs(learn, record, lrs, moms, callbacks)
 
 # %% ../nbs/08_learner.ipynb #7621f6ec
-@contextmanager
-def _same_random_state():
-    "Random numbers go on afterwards as if nothing had been drawn."
+def _random_state() -> Callable: # puts it back: random numbers go on as if nothing had been drawn
+    "What the next random numbers depend on."
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     kept = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try: yield
-    finally:
-        with _hold_ctrl_c():
-            random.setstate(kept[0]); np.random.set_state(kept[1]); torch.set_rng_state(kept[2])
-            if cuda: torch.cuda.set_rng_state_all(cuda)
+    def put_back():
+        random.setstate(kept[0]); np.random.set_state(kept[1]); torch.set_rng_state(kept[2])
+        if cuda: torch.cuda.set_rng_state_all(cuda)
+    return put_back
 
 @contextmanager
 def _unchanged(learn):
     "Lend the learner a new optimizer; afterwards it, weights, buffers and random state are what they were."
     state = {k: v.clone() for k, v in learn.model.state_dict().items()}
-    opt, scaler, training = learn.opt, learn.scaler, learn.model.training
-    with _same_random_state():
+    opt, scaler, training, put_back = learn.opt, learn.scaler, learn.model.training, _random_state()
+    with learn._ctrl_c.watch():
         try:
             learn.reset_opt()
             yield
         finally:
-            with _hold_ctrl_c():
+            with learn._ctrl_c:
+                put_back()
                 learn.opt.zero_grad()
                 learn.opt, learn.scaler = opt, scaler
                 learn.model.load_state_dict(state)
@@ -949,7 +960,7 @@ class Learner:
         metrics = list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
         self.layer_groups, self.callbacks = list(layer_groups or [model]), list(callbacks)
         self.wd, self.opt_func, self.arch = wd, opt_func, arch
-        self.activation = activation
+        self.activation, self._ctrl_c = activation, _CtrlC()
         self.thresh = check_thresh(thresh, len(getattr(data, 'classes', ())))
         self.precision = pick_precision(precision, self.device)
         self.recorder, self.opt, self.scaler = Recorder(), None, None
@@ -1132,7 +1143,9 @@ class Learner:
     def summary(self) -> None:
         "Print the model's layers, and how it is trained."
         dl = self.data.valid_dl if len(self.data.valid_dl or ()) else self.data.train_dl
-        with _same_random_state(): xb, _ = next(iter(dl))
+        put_back = _random_state()
+        xb, _ = next(iter(dl))
+        put_back()
         print(model_summary(self.model, xb.to(self.device)))
         print(f'\nOptimizer: {type(self.opt).__name__}, weight decay {self.wd}\n'
               f'Loss function: {type(self.loss_func).__name__}\n'
