@@ -473,7 +473,9 @@ def _opt_as_made(learn) -> tuple[str, dict]: # its kind; parameter -> what it re
     stand_ins = [[twins[p] for p in group] for group in groups]
     opt = learn.opt_func([{'params': params, 'weight_decay': learn.wd} for params in stand_ins])
     set_hypers(opt, [0.]*len(groups), 0.9)
-    with _same_random_state(): opt.step()
+    put_back = _random_state()
+    opt.step()
+    put_back()
     return type(opt).__name__, {p: opt.state[twin] for p, twin in twins.items()}
 
 def _flat(state:dict) -> dict:
