@@ -1136,7 +1136,7 @@ class Learner:
         if not file.exists() and beside.exists(): file = beside  # a folder that can be read, not written to
         state = load_state(file, self.model, self._facts())
         memory = _memory(self, state['opt'], name) if with_opt and state['opt'] is not None else {}
-        with _hold_ctrl_c():        # all of it changes, or nothing
+        with self._ctrl_c.watch(), self._ctrl_c:    # all of it changes, or nothing
             self.model.load_state_dict(state['model'])
             self.reset_opt()
             self.opt.state.update(memory)
