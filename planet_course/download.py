@@ -267,6 +267,7 @@ def _attempt(
     have = part.stat().st_size if known.get('mark') else 0
     if have and have >= known['length']: return known
     resume = {'Range': f'bytes={have}-', 'If-Range': known['mark']} if have else {}
+    rest = have and f'bytes {have}-{known["length"] - 1}/{known["length"]}'
     try: answer = get({'Accept-Encoding': 'identity', **resume})
     except requests.HTTPError as e:
         if e.response.status_code == 416: note.unlink(missing_ok=True) # it has become shorter: begin again
@@ -275,7 +276,7 @@ def _attempt(
         if r.status_code == 200:
             have, known = 0, _describe(r.headers)
             note.write_text(json.dumps(known), encoding='utf-8')
-        elif not have or r.headers.get('Content-Range') != 'bytes {}-{}/{length}'.format(have, known['length'] - 1, **known):
+        elif not have or r.headers.get('Content-Range') != rest:
             note.unlink(missing_ok=True)
             raise requests.ConnectionError(f'the server answers {r.status_code}, not with what was asked for')
         if (known['length'] or 0) > most: return known # more than we take: not even begun
@@ -289,7 +290,7 @@ def _fault(part:Path, facts:dict, size:int|None, most:int) -> str|None:
     length = facts['length'] or 0
     if length > most: return f'the server says that it has {length:,} bytes, and it may have {most:,}'
     have, due = part.stat().st_size, size or length
-    if have > most: return f'it has more than {most:,} bytes'
+    if have > (enough := min(most, length or _UNSAID)): return f'it has more than {enough:,} bytes'
     if due and have != due: return f'it has {have:,} bytes and should have {due:,}'
     if not facts['md5']: return None
     with open(part, 'rb') as f: md5 = base64.b64encode(hashlib.file_digest(f, 'md5').digest()).decode()
@@ -921,8 +922,8 @@ def _say(folder:Path, route:str, why:str) -> Path: # `folder`
 
 # %% ../nbs/02_download.ipynb #6aad3600
 def _not_ours(target:Path) -> FileExistsError:
-    return FileExistsError(f'{one_line(str(target))} has tiles or tables from elsewhere; nothing was changed. Use '
-                           f'them with planet_data({str(target)!r}), or name another folder.')
+    return FileExistsError(f'{one_line(str(target))} has tiles or tables from elsewhere; nothing was changed. '
+                           f'Use them with planet_data({str(target)!r}), or name another folder.')
 
 def _already(target:Path, source:str) -> str|None:
     "Where the tiles in `target` are from; None where they are not all there. Raises `FileExistsError`."
