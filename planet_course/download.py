@@ -134,8 +134,10 @@ def _persist(
             problem = _public(f'{type(e).__name__}: {e}')
             if isinstance(e, ValueError): wait, kind = None, DataError # an address stays wrong
         if wait is None:
-            raise kind(f'{what} could not be had: {problem}. What has come so far is kept.', page,
-                       f'{_AGAIN}, in some minutes') from None
+            then = f'{_AGAIN}, in some minutes' if kind is not DataError else \
+                   f'look at that page in a browser; if it works there, {_AGAIN}'
+            problem = f'{what} could not be had: {problem}. What has come so far is kept.'
+            raise kind(problem, page, then) from None
         print(one_line(f'{what}: {problem.partition(":")[0]}; next attempt in {wait} s.'))
         time.sleep(wait)
 
@@ -440,7 +442,8 @@ def _unpack(
             path, total = PureWindowsPath(m.name), total + m.size # it knows / and \ and C:
             if path.anchor or '..' in path.parts: raise refuse(f'{m.name!r} leads out of its folder')
             if m.kind == 'other': raise refuse(f'{m.name!r} is a link, a device or a file with holes')
-            if total > most or not 0 <= m.size <= 64 << 20: raise refuse(f'{m.name!r} makes it far too large')
+            if total > most or not 0 <= m.size <= 64 << 20:
+                raise refuse(f'{m.name!r} makes it hold far too much')
             if m.kind == 'folder': continue
             if (where := place(m.name)) is None: left_out.append(m.name); continue
             try:
@@ -548,7 +551,7 @@ def _no_token() -> NoCredentialsError:
 
 _ANSWER = 16 << 20 # bytes of an answer that is no file
 
-def _answer(request:requests.PreparedRequest, stream:bool=False, **_) -> requests.Response:
+def _answer(request:requests.PreparedRequest, stream:bool) -> requests.Response:
     "What Kaggle says; a file is left open. Raises `requests.RequestException`."
     answer = _send(request)
     if stream and 'json' not in answer.headers.get('Content-Type', ''): return answer
@@ -564,7 +567,7 @@ def _kaggle_client(login:dict) -> Iterator:
     with KaggleClient(**login) as client:
         session = client.http_client()._session
         session.headers['Accept-Encoding'] = 'identity'
-        session.send = lambda request, **how: _in_time(partial(_answer, request, **how))
+        session.send = lambda request, stream=False, **_: _in_time(partial(_answer, request, stream))
         yield client
 
 # %% ../nbs/02_download.ipynb #55913864
@@ -743,10 +746,10 @@ def _is_there(entry:Path, closed:list, folder:bool=False) -> bool:
         closed.append(f'{entry} ({e.strerror})')
         return False
 
-def _look(
+def _find(
     *places:Path, # folders; those that do not exist have nothing
-) -> tuple[dict[str, Path], list[Path], list[str]]: # see `_find`; and what cannot be read
-    "What is in and below `places`, the nearest first."
+) -> tuple[dict[str, Path], list[Path], list[str]]: # part of the layout -> where it lies; archives; what is closed
+    "What is in and below `places`, the nearest first, and of archives the smallest."
     parts, archives, closed, seen, level = {}, [], [], set(), list(places)
     for _ in range(5):
         below = []
@@ -758,12 +761,6 @@ def _look(
             elif not entry.name.startswith('.') and _is_there(entry, closed, folder=True): below.append(entry)
         level = sorted(below)
     return parts, sorted(archives, key=lambda file: (file.stat().st_size, file)), closed
-
-def _find(
-    *places:Path, # as for `_look`
-) -> tuple[dict[str, Path], list[Path]]: # part of the layout -> where it lies; archives, the smallest first
-    "What can be read in and below `places`."
-    return _look(*places)[:2]
 
 # %% ../nbs/02_download.ipynb #95acb1fd
 _COUNTS = {'train-jpg': 40_479, 'test-jpg': 40_669, 'test-jpg-additional': 20_522} # of the competition
@@ -813,7 +810,7 @@ def _supply(
     "What `source` has, without putting it together yet. Raises a kind of `DataError`."
     if source == 'kaggle': _kaggle(staging)
     if source == 'sample': places = [untar_data(URLs.PLANET_SAMPLE)]
-    parts, archives = _find(staging/'work', *places)
+    parts, archives, _ = _find(staging/'work', *places)
     if source not in ('local', 'archive') or source == 'local' and _complete(parts): return parts
     for file in [*archives, *files]:
         if file.suffix == '.csv': parts.setdefault(_table(file), file); continue
@@ -830,7 +827,7 @@ def _ready(folder:Path) -> bool:
     "Is `folder` in the normal layout?"
     if not (folder/'train-jpg').is_dir() or not any((folder/name).is_file() for name in _LABELS): return False
     try: return any(entry.is_file() for entry in os.scandir(folder/'train-jpg'))
-    except OSError: return False # `_look` says so
+    except OSError: return False # `_find` will say so
 
 # %% ../nbs/02_download.ipynb #add0702e
 def _fill(target:Path, source:str, places:list, files:list) -> bool: # was there something?
@@ -900,7 +897,7 @@ def _where(
 # %% ../nbs/02_download.ipynb #827f97fe
 def _has(route:str, auto:bool, places:list, files:list) -> bool:
     "Is there something for `route`? Where all routes are tried, archives are left to 'archive'."
-    parts, archives, closed = _look(*places)
+    parts, archives, closed = _find(*places)
     if closed and not (auto and route == 'archive'): # which looks where 'local' has looked
         print(one_line(f'left out {len(closed)} that cannot be read, like {closed[0]}'))
     packed = bool(archives or files)
@@ -912,10 +909,11 @@ _WHY = dict(local='found there', mount="linked to this notebook's input", archiv
 
 def _say(folder:Path, route:str, why:str) -> Path: # `folder`
     "The one line about where the tiles come from, and another where their labels may be older."
-    n = _read_json(folder/'planet_data.json').get('tiles') or _check(folder, strict=False)
+    n = _read_json(folder/'planet_data.json').get('tiles')
+    if not isinstance(n, int): n = _check(folder, strict=False)
     home = Path(os.path.expanduser('~')) # where nobody knows, ~
     where = f'~/{folder.relative_to(home)}' if folder.is_relative_to(home) and home.name else folder
-    print(f'{n:,} labelled tiles in {one_line(str(where))} ({route}: {why}).')
+    print(one_line(f'{n:,} labelled tiles in {where} ({route}: {why}).'))
     if not (folder/'train_v2.csv').exists():
         print('The labels are in train_classes.csv, which is not known to be the final train_v2.csv.')
     return folder

@@ -431,7 +431,7 @@ def _write_csvs(path:Path, plan:dict) -> None:
 # %% ../nbs/01_sample.ipynb #ec2f9a43
 _RECIPE = 4 # raise it whenever the pictures change
 _OWN = {0: 'train-jpg/train_', 1: 'test-jpg/test_'} # kind -> where its tiles lie
-_TEMP = re.compile(r'(train_\d+\.jpg|test_\d+\.jpg|train_v2\.csv|sample_submission_v2\.csv|synthetic\.json)\..+\.tmp')
+_TEMP = re.compile(r'((train|test)_\d+\.jpg|(train|sample_submission)_v2\.csv|synthetic\.json)\..+\.tmp')
 
 def _read_plan(path:Path) -> dict:
     "What `synthetic.json` in `path` says; {} where there is none that can be read."
@@ -444,8 +444,8 @@ def _check_ours(path:Path) -> None:
              if (path/name).exists()]
     if found and not _read_plan(path):
         raise FileExistsError(f'{str(path)!r} already holds {found[0]}, and no synthetic.json that says '
-                              'that planet_synthetic made it. Nothing was changed. Choose another folder, like '
-                              f'{str(path) + "_new"!r}.')
+                              'that planet_synthetic made it. Nothing was changed. Choose another folder, '
+                              f'like {str(path) + "_new"!r}.')
 
 def _claim(path:Path, plan:dict) -> None:
     "Make `path`, which is ours, ready for `plan`: clear away what another plan, or a killed process, left."
@@ -504,8 +504,8 @@ def _alone(path:Path) -> Iterator[None]:
         yield
     except OSError as e:
         if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): raise
-        what = f'{e.strerror}: no room for all tiles. Make room there, and type the same line again: it goes on ' \
-               'from where this one stopped. Or name a folder on another disk'
+        what = f'{e.strerror}: no room for all tiles. Make room there, and type the same line again: it goes ' \
+               'on from where this one stopped. Or name a folder on another disk'
         raise OSError(e.errno, what, str(path)) from e
     finally: lock.release()
 
