@@ -748,7 +748,7 @@ def _is_there(entry:Path, closed:list, folder:bool=False) -> bool:
 
 def _find(
     *places:Path, # folders; those that do not exist have nothing
-) -> tuple[dict[str, Path], list[Path], list[str]]: # part of the layout -> where it lies; archives; what is closed
+) -> tuple[dict[str, Path], list[Path], list[str]]: # part of the layout -> where it lies; archives; closed
     "What is in and below `places`, the nearest first, and of archives the smallest."
     parts, archives, closed, seen, level = {}, [], [], set(), list(places)
     for _ in range(5):
@@ -920,8 +920,8 @@ def _say(folder:Path, route:str, why:str) -> Path: # `folder`
 
 # %% ../nbs/02_download.ipynb #6aad3600
 def _not_ours(target:Path) -> FileExistsError:
-    return FileExistsError(f'{one_line(str(target))} has tiles or tables from elsewhere; nothing was changed. '
-                           f'Use them with planet_data({str(target)!r}), or name another folder.')
+    return FileExistsError(f'{one_line(str(target))} has tiles or tables from elsewhere; nothing was '
+                           f'changed. Use them with planet_data({str(target)!r}), or name another folder.')
 
 def _already(target:Path, source:str) -> str|None:
     "Where the tiles in `target` are from; None where they are not all there. Raises `FileExistsError`."

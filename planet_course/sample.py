@@ -504,8 +504,8 @@ def _alone(path:Path) -> Iterator[None]:
         yield
     except OSError as e:
         if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): raise
-        what = f'{e.strerror}: no room for all tiles. Make room there, and type the same line again: it goes ' \
-               'on from where this one stopped. Or name a folder on another disk'
+        what = f'{e.strerror}: no room for all tiles. Make room there, and type the same line again: it ' \
+               'goes on from where this one stopped. Or name a folder on another disk'
         raise OSError(e.errno, what, str(path)) from e
     finally: lock.release()
 
