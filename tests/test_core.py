@@ -3,7 +3,6 @@ import errno, multiprocessing, os, resource, signal, stat, subprocess, sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from planet_course import core
@@ -146,7 +145,6 @@ def test_no_home_and_no_such_user(tmp_path, monkeypatch):
 
 resident = """
 import os
-import numpy as np
 from pathlib import Path
 from planet_course.core import give_back_memory, keep_freed_memory
 def resident(): return int(Path('/proc/self/statm').read_text().split()[1])*os.sysconf('SC_PAGE_SIZE')
