@@ -87,15 +87,16 @@ def _column(df:pd.DataFrame, col:int|str) -> pd.Series:
 
 def _pictures(path:Path, extensions:str|Sequence[str]) -> tuple:
     "Pictures below a folder, sorted, hidden ones left out. Raises `FileNotFoundError` if there are none."
-    if not path.is_dir(): raise FileNotFoundError(f'no folder at {one_line(str(path))}. Check the path.')
+    where = f'no pictures below {one_line(str(path))}'
+    if not path.is_dir(): raise FileNotFoundError(f'{where}: there is no such folder. Check the path.')
     endings = [extensions] if isinstance(extensions, str) else list(extensions)
     wanted = {f'.{e.lstrip(".").lower()}' for e in endings}
     found = [f for f in files_below(path) if f.suffix.lower() in wanted]
-    files = tuple(str(f) for f in found if f.is_file())
-    odd = [str(f) for f in found if not f.is_file()]
+    files = tuple(str(f) for f in found if os.path.isfile(f))
+    odd = [str(f) for f in found if not os.path.isfile(f)]
     if odd: print(f'left out {len(odd)} that are called pictures and are no files: {_some(odd)}')
     if files: return files
-    raise FileNotFoundError(f'no pictures below {one_line(str(path))}: looked for {_some(endings)}.')
+    raise FileNotFoundError(f'{where}: looked for {_some(endings)}.')
 
 # %% ../nbs/05_data_block.ipynb #93accf92
 def _encoding_of(head:bytes) -> str:
@@ -121,6 +122,8 @@ def _read_csv(csv:Path, sep:str=',', encoding:str='utf-8', header:int|str|None=0
         raise FileNotFoundError(f'no table at {csv}. Check the path and the name; '
                                 f'planet_folder({str(csv.parent)!r}) finds the usual layouts.')
     with open(csv, 'rb') as f: head = f.read(2)
+    if head == b'PK' and csv.suffix != '.zip':
+        raise ValueError(f'{csv} is an Excel sheet or a zip file, no csv. Save the sheet as csv first.')
     other = _encoding_of(head) if encoding == 'utf-8' else 'utf-8'
     try:
         if other.startswith('utf-16'): raise UnicodeError(f'it begins with {head}')
@@ -142,6 +145,12 @@ def _spelling(file:str) -> tuple[str,str]:
     stem, ending = os.path.splitext(unicodedata.normalize('NFC', name.casefold()).strip())
     return folder, stem.rstrip() + ending
 
+def _files_in(folder:str) -> Iterator[str]:
+    "The files in a folder, and links to files."
+    for entry in os.scandir(folder or '.'):
+        file = os.path.join(folder, entry.name)
+        if entry.is_file(follow_symlinks=False) or os.path.isfile(file): yield file
+
 def _nearest(file:str, alike:Sequence[str], there:Iterable[str]) -> str:
     "A sentence on the files nearest to one that is not there: those that look alike, or by letters."
     folder, name = os.path.split(file)
@@ -159,7 +168,7 @@ def _find_files(files:Sequence[str]) -> tuple:
     if gone:
         raise FileNotFoundError(f'no tile folder at {_some(gone)}. Give folder=<its name below path>, get '
                                 'tiles with planet_data(), or make some with planet_synthetic().')
-    there = {os.path.join(d, e.name) for d in folders for e in os.scandir(d or '.') if e.is_file()}
+    there = {f for d in folders for f in _files_in(d)}
     missing = [f for f in files if f not in there]
     if not missing: return tuple(files)
     alike = {}
@@ -474,6 +483,7 @@ def _cut(col:pd.Series, delim:str) -> tuple:
     "Each cell cut at the delimiter: a tuple of names. A printed line if the delimiter never occurs."
     lists = [cell for cell in col if isinstance(cell, Iterable) and not isinstance(cell, str)]
     if lists: raise ValueError(f'column {col.name!r} holds collections already: leave label_delim out.')
+    if not delim: raise ValueError("label_delim is ''; give what stands between two labels, or leave it out.")
     cells = list(map(str, col))
     if not any(delim in cell for cell in cells):
         print(f'label_delim={delim!r} is nowhere in column {col.name!r} ({_some(cells[:1])}): one label each')
@@ -492,7 +502,7 @@ def _labels_from_df(items:ImageList, cols:int|str, label_delim:str|None) -> tupl
         raise ValueError(f'{len(rows)} tiles have no label in column {col.name!r}: {_some(rows)}. Fill them '
                          'in, or remove the rows. (pd.read_csv takes words as NA for nothing, unless told '
                          'keep_default_na=False.) With label_delim= a tile may have none.')
-    return tuple(col) if label_delim is None else _cut(col.where(~empty, ''), label_delim)
+    return tuple(col) if label_delim is None else _cut(col.astype(object).where(~empty, ''), label_delim)
 
 # %% ../nbs/05_data_block.ipynb #c762602f
 def _labels_from_columns(items:ImageList, cols:list, label_delim:str|None) -> tuple[tuple, list[str]]:

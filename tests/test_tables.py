@@ -81,6 +81,7 @@ def test_odd_encodings(place):
     for encoding in ('utf-16', 'nonsense'):
         (place/'labels.csv').write_text(lines(tags))
         with pytest.raises(ValueError, match='encoding='): ImageList.from_csv(place, 'labels.csv', 'tiles', '.jpg', encoding=encoding)
+    with pytest.raises(ValueError, match='Save the sheet as csv'): from_text(place, 'PK\x03\x04')
 
 
 def test_words_for_nothing_are_words(place):
@@ -145,12 +146,15 @@ def test_names_that_could_be_two_files(place):
 def test_what_is_no_file(place, capsys):
     os.mkfifo(place/'tiles/pipe.jpg')
     os.symlink('nowhere.jpg', place/'tiles/gone.jpg')
+    os.symlink('round.jpg', place/'tiles/round.jpg')
+    os.symlink('t1.jpg', place/'tiles/link.jpg')
     (place/'tiles/folder.jpg').mkdir()
     files = ImageList.from_folder(place).files
-    assert len(files) == n
+    assert len(files) == n + 1
     out = capsys.readouterr().out
-    assert 'left out 2' in out and 'pipe.jpg' in out and 'gone.jpg' in out and out.count('\n') == 1
-    for name in ('pipe', 'gone', 'folder'):
+    assert 'left out 3' in out and 'pipe.jpg' in out and 'gone.jpg' in out and out.count('\n') == 1
+    assert len(listed(place, table(tags=tags).replace('t4', 'link')).files) == n
+    for name in ('pipe', 'gone', 'folder', 'round'):
         with pytest.raises(FileNotFoundError, match=name): listed(place, table(tags=tags).replace('t4', name))
 
 
@@ -180,7 +184,7 @@ def test_endings(place):
     assert len(ImageList.from_folder(place)) == n + 1
     for given in ('.tif', 'tif', ['.TIF']): assert ImageList.from_folder(place, given).ids == ['map.TIF']
     with pytest.raises(FileNotFoundError, match='looked for png'): ImageList.from_folder(place, 'png')
-    with pytest.raises(FileNotFoundError, match='no folder at'): ImageList.from_folder(place/'none')
+    with pytest.raises(FileNotFoundError, match='there is no such folder'): ImageList.from_folder(place/'none')
 
 
 def test_names_of_others_are_printed_in_one_line(place, capsys):
@@ -349,7 +353,10 @@ def test_a_delimiter_that_does_not_fit(place, capsys):
     assert capsys.readouterr().out == "label_delim='|' is nowhere in column 'tags' (clear, primary): one label each\n"
     lists = listed(place, table(tags=[['clear', 'haze']] * n)).split_none()
     with pytest.raises(ValueError, match='leave label_delim out'): lists.label_from_df(label_delim=' ')
+    with pytest.raises(ValueError, match="label_delim is ''"): split.label_from_df(label_delim='')
     assert lists.label_from_df().labels[0] == ('clear', 'haze')
+    chosen = listed(place, table(tags=pd.Categorical(['clear haze', None] * 6))).split_none().label_from_df(label_delim=' ')
+    assert chosen.labels[:2] == (('clear', 'haze'), ())
     plain = listed(place, table(tags=[' clear', 'clear '] * 6)).split_none().label_from_df()
     assert plain.classes == ['clear'] and plain.kind is Category
 
