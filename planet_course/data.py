@@ -411,7 +411,8 @@ def _check_once(files:Sequence[str], rows:Sequence[int]) -> None:
     twice = sorted({files[i] for i in rows if counts[real[i]] > 1})
     if not twice: return
     raise ValueError(f'{len(twice)} tiles are in the list more than once, or are links to others in it: '
-                     f'{_some(twice)}. A tile to train on must not judge: take the doubles out.')
+                     f'{_some(twice)}. A tile to train on must not judge. Join lists of other tiles; search a '
+                     'folder without such links.')
 
 # %% ../nbs/05_data_block.ipynb #2bb80c7f
 @dataclass(frozen=True, repr=False, eq=False)
@@ -479,6 +480,14 @@ def _label_column(items:ImageList, cols:int|str) -> pd.Series:
     raise ValueError(f"column {col.name!r} holds the tiles' names, not labels: give cols=, one of "
                      f'{[name for name in items.df.columns if name != col.name]}.')
 
+def _check_text(col:pd.Series) -> None:
+    "Raises `ValueError` if cells are lists that were written as text."
+    a_list = re.compile(r"""\s*[\[{]['"].*[\]}]\s*""", re.DOTALL)
+    odd = [cell for cell in col if isinstance(cell, str) and a_list.fullmatch(cell)]
+    if not odd: return
+    raise ValueError(f'column {col.name!r} has lists written as text: {_some(odd[:1])}. Before the table is saved, '
+                     f"put a separator between names: df[{col.name!r}].map(';'.join).")
+
 def _cut(col:pd.Series, delim:str) -> tuple:
     "Each cell cut at the delimiter: a tuple of names. A printed line if the delimiter never occurs."
     lists = [cell for cell in col if isinstance(cell, Iterable) and not isinstance(cell, str)]
@@ -502,15 +511,18 @@ def _labels_from_df(items:ImageList, cols:int|str, label_delim:str|None) -> tupl
         raise ValueError(f'{len(rows)} tiles have no label in column {col.name!r}: {_some(rows)}. Fill them '
                          'in, or remove the rows. (pd.read_csv takes words as NA for nothing, unless told '
                          'keep_default_na=False.) With label_delim= a tile may have none.')
+    _check_text(col)
     return tuple(col) if label_delim is None else _cut(col.astype(object).where(~empty, ''), label_delim)
 
 # %% ../nbs/05_data_block.ipynb #c762602f
-def _labels_from_columns(items:ImageList, cols:list, label_delim:str|None) -> tuple[tuple, list[str]]:
-    "For each tile the columns that have a 1 there; and all columns' names."
-    if label_delim is not None:
+def _labels_from_columns(items:ImageList, cols:list, label_delim:str|None) -> tuple[tuple, list|None]:
+    "For each tile the columns that have a 1 there, and their names; for other kinds what stands there."
+    if cols and label_delim is not None:
         raise ValueError(f'cols={cols} are columns of 0 and 1, one a label; for cells that name labels write '
                          f'label_from_df(cols={cols[0]!r}, label_delim={label_delim!r}).')
+    if not cols: raise ValueError('cols is empty; give the columns with the labels.')
     columns = [_label_column(items, col) for col in cols]
+    if items.kind: return tuple(zip(*columns)), None
     names = [str(col.name) for col in columns]
     masks = np.stack([_mask(col) for col in columns], 1)
     return tuple(tuple(name for name, claim in zip(names, row) if claim) for row in masks), names
@@ -525,6 +537,10 @@ def _targets(labels:Sequence, classes:Sequence[str], multi:bool) -> Tensor:
     return torch.from_numpy(targs)
 
 # %% ../nbs/05_data_block.ipynb #73ec7255
+def _tidy(text:str) -> str:
+    "A name without blanks around it, in the one of Unicode's two forms that has fewer characters."
+    return unicodedata.normalize('NFC', text.strip())
+
 def _unpacked(value):
     "A collection as a list, or as a tuple where it has no order of its own; anything else as it is."
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable): return value
@@ -550,7 +566,7 @@ def _name(value) -> str:
         raise ValueError(f'{type(value).__name__} is no name')
     if pd.isna(value) or not str(value).strip(): raise ValueError(f'{value!r} is no name')
     if isinstance(value, Real) and value % 1: raise ValueError(f'{value} is a quantity, no name')
-    return str(value).strip()
+    return _tidy(str(value))
 
 def _as_names(found:Sequence, files:Sequence[str]) -> list[str|tuple]:
     "Labels as text: one, or a tuple. Raises `ValueError` naming tiles with something else."
@@ -573,7 +589,7 @@ def _given(classes:Sequence[str]|None) -> list[str]|None:
     if classes is None: return None
     if isinstance(classes, str | set | frozenset):
         raise ValueError(f'classes is {classes!r}; give a list of names: their order is that of the outputs.')
-    names = [str(name).strip() for name in classes]
+    names = [_tidy(str(name)) for name in classes]
     twice = [name for name, k in Counter(names).items() if k > 1]
     if twice: raise ValueError(f'classes has names twice: {_some(twice)}. Each is one column.')
     return names

@@ -336,6 +336,7 @@ def test_one_column_a_label(place, capsys):
     assert split.label_from_df([1, 2]).classes == ['primary', 'clear'] and split.label_from_df(cols=('haze',)).classes == ['haze']
     with pytest.raises(ValueError, match="'tags' is not True and False"): split.label_from_df(['tags'])
     with pytest.raises(ValueError, match=r"label_from_df\(cols='tags', label_delim=' '\)"): split.label_from_df(['tags'], ' ')
+    with pytest.raises(ValueError, match='cols is empty'): split.label_from_df([])
     with pytest.raises(ValueError, match="no column 'nothing'"): split.label_from_df(['clear', 'nothing'])
 
 
@@ -370,6 +371,22 @@ def test_tiles_without_any_label(place, capsys):
     with pytest.raises(ValueError, match='no tile has a label'): labelled(place, [[]] * n)
 
 
+def test_lists_that_were_saved_as_text(place):
+    for form in (list, set, np.array):
+        table(tags=[form(cell.split()) for cell in tags]).to_csv(place/'labels.csv', index=False)
+        split = ImageList.from_csv(place, 'labels.csv', 'tiles', '.jpg').split_none()
+        for delim in (None, ','):
+            with pytest.raises(ValueError, match=r"lists written as text.*df\['tags'\].map\(';'.join\)"): split.label_from_df(label_delim=delim)
+    assert listed(place, table(tags='[no name]')).split_none().label_from_df().classes == ['[no name]']
+
+
+def test_names_in_two_forms_are_one_class(place):
+    both = [unicodedata.normalize(form, 'wüst') for form in ('NFC', 'NFD')]
+    assert both[0] != both[1]
+    for given in (None, both[:1], both[1:]): assert labelled(place, both * 6, classes=given).classes == both[:1]
+    assert listed(place, table(tags=[f'{a} clear' for a in both * 6])).split_none().label_from_df(label_delim=' ').classes == ['clear', both[0]]
+
+
 def test_numbers_sort_as_numbers(place):
     assert labelled(place, list(range(n))).classes == list(map(str, range(n)))
     assert from_text(place, lines(range(n))).split_none().label_from_df().classes == list(map(str, range(n)))
@@ -395,6 +412,9 @@ def test_other_kinds_get_what_stands_in_the_table(place):
     split = PointsItemList.from_df(df, place, folder='tiles', suffix='.jpg').split_none()
     for found in (split.label_from_df('point'), split.label_from_df('text', label_delim=' ')):
         assert found.kind is Points and np.stack(found.labels).tolist() == [[[y, x]] for y, x in at]
+    df = df.assign(y=range(n), x=range(0, 2*n, 2)).astype({'y': str})
+    split = PointsItemList.from_df(df, place, folder='tiles', suffix='.jpg').split_none()
+    assert np.stack(split.label_from_df(['y', 'x']).labels).tolist() == [[[y, x]] for y, x in at]
     masks = SegmentationItemList.from_df(df, place, folder='tiles', suffix='.jpg').split_none().label_from_df('mask', classes=['a'])
     assert masks.labels == tuple(df['mask'])
 
