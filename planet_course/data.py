@@ -250,13 +250,12 @@ def _rand_split(n:int, valid_pct:float, seed:int|None) -> tuple:
 # %% ../nbs/05_data_block.ipynb #b9375226
 _claims = {'true': True, '1': True, '1.0': True, 'false': False, '0': False, '0.0': False}
 
-def _mask(col:pd.Series) -> np.ndarray: # bool, one for each row
+def _mask(col:pd.Series, cure:str) -> np.ndarray: # bool, one for each row
     "A column of True and False, or of 1 and 0, also as text. Raises `ValueError` naming rows with more."
     found = [_claims.get(str(value).strip().lower()) for value in col]
     wrong = [f'row {i} has {value!r}' for i, value in enumerate(col.tolist()) if found[i] is None]
     if not wrong: return np.array(found, bool)
-    raise ValueError(f'column {col.name!r} is not True and False, or 1 and 0, alone: {_some(wrong)}. Make '
-                     "such a column: df['is_valid'] = df['part'] == 'valid', for instance.")
+    raise ValueError(f'column {col.name!r} is not True and False, or 1 and 0, alone: {_some(wrong)}. {cure}')
 
 def _row_numbers(rows:Iterable, n:int) -> np.ndarray:
     "Rows out of `n`, from numbers or from a mask. Raises `ValueError` for what is neither."
@@ -296,7 +295,8 @@ class _Splits:
     ) -> 'ItemLists':
         "By a column of the tiles' table. Raises `ValueError` for a column of something else."
         if self.df is None: raise ValueError('no table came with these tiles: use split_by_idx.')
-        return self.split_by_idx(_mask(_column(self.df, col)))
+        cure = "Make such a column: df['is_valid'] = df['part'] == 'valid', for instance."
+        return self.split_by_idx(_mask(_column(self.df, col), cure))
 
     def split_by_folder(self,
         train:str='train', # the folder below the path with the training tiles
@@ -411,8 +411,8 @@ def _check_once(files:Sequence[str], rows:Sequence[int]) -> None:
     twice = sorted({files[i] for i in rows if counts[real[i]] > 1})
     if not twice: return
     raise ValueError(f'{len(twice)} tiles are in the list more than once, or are links to others in it: '
-                     f'{_some(twice)}. A tile to train on must not judge. Join lists of other tiles; search a '
-                     'folder without such links.')
+                     f'{_some(twice)}. A tile to train on must not judge. Join lists of other tiles; search '
+                     'folders without such links.')
 
 # %% ../nbs/05_data_block.ipynb #2bb80c7f
 @dataclass(frozen=True, repr=False, eq=False)
@@ -485,7 +485,7 @@ def _check_text(col:pd.Series) -> None:
     a_list = re.compile(r"""\s*[\[{]['"].*[\]}]\s*""", re.DOTALL)
     odd = [cell for cell in col if isinstance(cell, str) and a_list.fullmatch(cell)]
     if not odd: return
-    raise ValueError(f'column {col.name!r} has lists written as text: {_some(odd[:1])}. Before the table is saved, '
+    raise ValueError(f'column {col.name!r} has lists written as text: {_some(odd[:1])}. Before it is saved, '
                      f"put a separator between names: df[{col.name!r}].map(';'.join).")
 
 def _cut(col:pd.Series, delim:str) -> tuple:
@@ -524,7 +524,8 @@ def _labels_from_columns(items:ImageList, cols:list, label_delim:str|None) -> tu
     columns = [_label_column(items, col) for col in cols]
     if items.kind: return tuple(zip(*columns)), None
     names = [str(col.name) for col in columns]
-    masks = np.stack([_mask(col) for col in columns], 1)
+    cure = 'A list in cols= is columns of 0 and 1, one a label; for a column of names give its name alone.'
+    masks = np.stack([_mask(col, cure) for col in columns], 1)
     return tuple(tuple(name for name, claim in zip(names, row) if claim) for row in masks), names
 
 def _targets(labels:Sequence, classes:Sequence[str], multi:bool) -> Tensor:
@@ -589,7 +590,8 @@ def _given(classes:Sequence[str]|None) -> list[str]|None:
     if classes is None: return None
     if isinstance(classes, str | set | frozenset):
         raise ValueError(f'classes is {classes!r}; give a list of names: their order is that of the outputs.')
-    names = [_tidy(str(name)) for name in classes]
+    try: names = list(map(_name, classes))
+    except ValueError as e: raise ValueError(f'classes has something that is no name: {e}.') from None
     twice = [name for name, k in Counter(names).items() if k > 1]
     if twice: raise ValueError(f'classes has names twice: {_some(twice)}. Each is one column.')
     return names

@@ -334,7 +334,7 @@ def test_one_column_a_label(place, capsys):
             'no training tile has mine (1 in validation): kept as a class, its tiles count as missed\n'
     split = listed(place, df.assign(tags=tags)).split_none()
     assert split.label_from_df([1, 2]).classes == ['primary', 'clear'] and split.label_from_df(cols=('haze',)).classes == ['haze']
-    with pytest.raises(ValueError, match="'tags' is not True and False"): split.label_from_df(['tags'])
+    with pytest.raises(ValueError, match="'tags' is not True and False.*give its name alone"): split.label_from_df(['tags'])
     with pytest.raises(ValueError, match=r"label_from_df\(cols='tags', label_delim=' '\)"): split.label_from_df(['tags'], ' ')
     with pytest.raises(ValueError, match='cols is empty'): split.label_from_df([])
     with pytest.raises(ValueError, match="no column 'nothing'"): split.label_from_df(['clear', 'nothing'])
@@ -400,7 +400,8 @@ def test_numbers_sort_as_numbers(place):
 
 
 def test_a_vocabulary_has_an_order(place):
-    for bad, why in (({'clear', 'haze'}, 'give a list'), ('clear', 'give a list'), (['clear', 'haze', 'clear'], 'names twice: clear')):
+    for bad, why in (({'clear', 'haze'}, 'give a list'), ('clear', 'give a list'), (['clear', 'haze', 'clear'], 'names twice: clear'),
+                     (['clear', 'haze', None], 'None is no name')):
         with pytest.raises(ValueError, match=why): labelled(place, ['clear', 'haze'] * 6, classes=bad)
     assert labelled(place, ['clear', 'haze'] * 6, classes=iter(['haze', 'clear'])).classes == ['haze', 'clear']
 
