@@ -86,15 +86,16 @@ def _column(df:pd.DataFrame, col:int|str) -> pd.Series:
 
 def _pictures(path:Path, extensions:str|Sequence[str]) -> tuple:
     "Pictures below a folder, sorted, hidden ones left out. Raises `FileNotFoundError` if there are none."
-    if not path.is_dir(): raise FileNotFoundError(f'no folder at {one_line(str(path))}. Check the path.')
+    where = f'no pictures below {one_line(str(path))}'
+    if not path.is_dir(): raise FileNotFoundError(f'{where}: there is no such folder. Check the path.')
     endings = [extensions] if isinstance(extensions, str) else list(extensions)
     wanted = {f'.{e.lstrip(".").lower()}' for e in endings}
     found = [f for f in files_below(path) if f.suffix.lower() in wanted]
-    files = tuple(str(f) for f in found if f.is_file())
-    odd = [str(f) for f in found if not f.is_file()]
+    files = tuple(str(f) for f in found if os.path.isfile(f))
+    odd = [str(f) for f in found if not os.path.isfile(f)]
     if odd: print(f'left out {len(odd)} that are called pictures and are no files: {_some(odd)}')
     if files: return files
-    raise FileNotFoundError(f'no pictures below {one_line(str(path))}: looked for {_some(endings)}.')
+    raise FileNotFoundError(f'{where}: looked for {_some(endings)}.')
 
 # %% ../nbs/05_data_block.ipynb #93accf92
 def _encoding_of(head:bytes) -> str:
@@ -120,6 +121,8 @@ def _read_csv(csv:Path, sep:str=',', encoding:str='utf-8', header:int|str|None=0
         raise FileNotFoundError(f'no table at {csv}. Check the path and the name; '
                                 f'planet_folder({str(csv.parent)!r}) finds the usual layouts.')
     with open(csv, 'rb') as f: head = f.read(2)
+    if head == b'PK' and csv.suffix != '.zip':
+        raise ValueError(f'{csv} is an Excel sheet or a zip file, no csv. Save the sheet as csv first.')
     other = _encoding_of(head) if encoding == 'utf-8' else 'utf-8'
     try:
         if other.startswith('utf-16'): raise UnicodeError(f'it begins with {head}')
@@ -141,6 +144,12 @@ def _spelling(file:str) -> tuple[str,str]:
     stem, ending = os.path.splitext(unicodedata.normalize('NFC', name.casefold()).strip())
     return folder, stem.rstrip() + ending
 
+def _files_in(folder:str) -> Iterator[str]:
+    "The files in a folder, and links to files."
+    for entry in os.scandir(folder or '.'):
+        file = os.path.join(folder, entry.name)
+        if entry.is_file(follow_symlinks=False) or os.path.isfile(file): yield file
+
 def _nearest(file:str, alike:Sequence[str], there:Iterable[str]) -> str:
     "A sentence on the files nearest to one that is not there: those that look alike, or by letters."
     folder, name = os.path.split(file)
@@ -158,7 +167,7 @@ def _find_files(files:Sequence[str]) -> tuple:
     if gone:
         raise FileNotFoundError(f'no tile folder at {_some(gone)}. Give folder=<its name below path>, get '
                                 'tiles with planet_data(), or make some with planet_synthetic().')
-    there = {os.path.join(d, e.name) for d in folders for e in os.scandir(d or '.') if e.is_file()}
+    there = {f for d in folders for f in _files_in(d)}
     missing = [f for f in files if f not in there]
     if not missing: return tuple(files)
     alike = {}
@@ -240,13 +249,12 @@ def _rand_split(n:int, valid_pct:float, seed:int|None) -> tuple:
 # %% ../nbs/05_data_block.ipynb #b9375226
 _claims = {'true': True, '1': True, '1.0': True, 'false': False, '0': False, '0.0': False}
 
-def _mask(col:pd.Series) -> np.ndarray: # bool, one for each row
+def _mask(col:pd.Series, cure:str) -> np.ndarray: # bool, one for each row
     "A column of True and False, or of 1 and 0, also as text. Raises `ValueError` naming rows with more."
     found = [_claims.get(str(value).strip().lower()) for value in col]
     wrong = [f'row {i} has {value!r}' for i, value in enumerate(col.tolist()) if found[i] is None]
     if not wrong: return np.array(found, bool)
-    raise ValueError(f'column {col.name!r} is not True and False, or 1 and 0, alone: {_some(wrong)}. Make '
-                     "such a column: df['is_valid'] = df['part'] == 'valid', for instance.")
+    raise ValueError(f'column {col.name!r} is not True and False, or 1 and 0, alone: {_some(wrong)}. {cure}')
 
 def _row_numbers(rows:Iterable, n:int) -> np.ndarray:
     "Rows out of `n`, from numbers or from a mask. Raises `ValueError` for what is neither."
@@ -286,7 +294,8 @@ class _Splits:
     ) -> 'ItemLists':
         "By a column of the tiles' table. Raises `ValueError` for a column of something else."
         if self.df is None: raise ValueError('no table came with these tiles: use split_by_idx.')
-        return self.split_by_idx(_mask(_column(self.df, col)))
+        cure = "Make such a column: df['is_valid'] = df['part'] == 'valid', for instance."
+        return self.split_by_idx(_mask(_column(self.df, col), cure))
 
     def split_by_folder(self,
         train:str='train', # the folder below the path with the training tiles
@@ -401,7 +410,8 @@ def _check_once(files:Sequence[str], rows:Sequence[int]) -> None:
     twice = sorted({files[i] for i in rows if counts[real[i]] > 1})
     if not twice: return
     raise ValueError(f'{len(twice)} tiles are in the list more than once, or are links to others in it: '
-                     f'{_some(twice)}. A tile to train on must not judge: take the doubles out.')
+                     f'{_some(twice)}. A tile to train on must not judge. Join lists of other tiles; search '
+                     'folders without such links.')
 
 # %% ../nbs/05_data_block.ipynb #2bb80c7f
 @dataclass(frozen=True, repr=False, eq=False)
@@ -469,10 +479,19 @@ def _label_column(items:ImageList, cols:int|str) -> pd.Series:
     raise ValueError(f"column {col.name!r} holds the tiles' names, not labels: give cols=, one of "
                      f'{[name for name in items.df.columns if name != col.name]}.')
 
+def _check_text(col:pd.Series) -> None:
+    "Raises `ValueError` if cells are lists that were written as text."
+    a_list = re.compile(r"""\s*[\[{]['"].*[\]}]\s*""", re.DOTALL)
+    odd = [cell for cell in col if isinstance(cell, str) and a_list.fullmatch(cell)]
+    if not odd: return
+    raise ValueError(f'column {col.name!r} has lists written as text: {_some(odd[:1])}. Before it is saved, '
+                     f"put a separator between names: df[{col.name!r}].map(';'.join).")
+
 def _cut(col:pd.Series, delim:str) -> tuple:
     "Each cell cut at the delimiter: a tuple of names. A printed line if the delimiter never occurs."
     lists = [cell for cell in col if isinstance(cell, Iterable) and not isinstance(cell, str)]
     if lists: raise ValueError(f'column {col.name!r} holds collections already: leave label_delim out.')
+    if not delim: raise ValueError("label_delim is ''; give what stands between two labels, or leave it out.")
     cells = list(map(str, col))
     if not any(delim in cell for cell in cells):
         print(f'label_delim={delim!r} is nowhere in column {col.name!r} ({_some(cells[:1])}): one label each')
@@ -491,17 +510,21 @@ def _labels_from_df(items:ImageList, cols:int|str, label_delim:str|None) -> tupl
         raise ValueError(f'{len(rows)} tiles have no label in column {col.name!r}: {_some(rows)}. Fill them '
                          'in, or remove the rows. (pd.read_csv takes words as NA for nothing, unless told '
                          'keep_default_na=False.) With label_delim= a tile may have none.')
-    return tuple(col) if label_delim is None else _cut(col.where(~empty, ''), label_delim)
+    _check_text(col)
+    return tuple(col) if label_delim is None else _cut(col.astype(object).where(~empty, ''), label_delim)
 
 # %% ../nbs/05_data_block.ipynb #c762602f
-def _labels_from_columns(items:ImageList, cols:list, label_delim:str|None) -> tuple[tuple, list[str]]:
-    "For each tile the columns that have a 1 there; and all columns' names."
-    if label_delim is not None:
+def _labels_from_columns(items:ImageList, cols:list, label_delim:str|None) -> tuple[tuple, list|None]:
+    "For each tile the columns that have a 1 there, and their names; for other kinds what stands there."
+    if cols and label_delim is not None:
         raise ValueError(f'cols={cols} are columns of 0 and 1, one a label; for cells that name labels write '
                          f'label_from_df(cols={cols[0]!r}, label_delim={label_delim!r}).')
+    if not cols: raise ValueError('cols is empty; give the columns with the labels.')
     columns = [_label_column(items, col) for col in cols]
+    if items.kind: return tuple(zip(*columns)), None
     names = [str(col.name) for col in columns]
-    masks = np.stack([_mask(col) for col in columns], 1)
+    cure = 'A list in cols= is columns of 0 and 1, one a label; for a column of names give its name alone.'
+    masks = np.stack([_mask(col, cure) for col in columns], 1)
     return tuple(tuple(name for name, claim in zip(names, row) if claim) for row in masks), names
 
 def _targets(labels:Sequence, classes:Sequence[str], multi:bool) -> Tensor:
@@ -514,6 +537,10 @@ def _targets(labels:Sequence, classes:Sequence[str], multi:bool) -> Tensor:
     return torch.from_numpy(targs)
 
 # %% ../nbs/05_data_block.ipynb #73ec7255
+def _tidy(text:str) -> str:
+    "A name without blanks around it, in the one of Unicode's two forms that has fewer characters."
+    return unicodedata.normalize('NFC', text.strip())
+
 def _unpacked(value):
     "A collection as a list, or as a tuple where it has no order of its own; anything else as it is."
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable): return value
@@ -539,7 +566,7 @@ def _name(value) -> str:
         raise ValueError(f'{type(value).__name__} is no name')
     if pd.isna(value) or not str(value).strip(): raise ValueError(f'{value!r} is no name')
     if isinstance(value, Real) and value % 1: raise ValueError(f'{value} is a quantity, no name')
-    return str(value).strip()
+    return _tidy(str(value))
 
 def _as_names(found:Sequence, files:Sequence[str]) -> list[str|tuple]:
     "Labels as text: one, or a tuple. Raises `ValueError` naming tiles with something else."
@@ -562,7 +589,8 @@ def _given(classes:Sequence[str]|None) -> list[str]|None:
     if classes is None: return None
     if isinstance(classes, str | set | frozenset):
         raise ValueError(f'classes is {classes!r}; give a list of names: their order is that of the outputs.')
-    names = [str(name).strip() for name in classes]
+    try: names = list(map(_name, classes))
+    except ValueError as e: raise ValueError(f'classes has something that is no name: {e}.') from None
     twice = [name for name, k in Counter(names).items() if k > 1]
     if twice: raise ValueError(f'classes has names twice: {_some(twice)}. Each is one column.')
     return names
