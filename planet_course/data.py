@@ -816,7 +816,7 @@ class LabelLists:
     ) -> 'LabelLists':            # new lists with these test tiles
         "Tiles to predict for, in place of others; they have no labels and get the validation transforms."
         tiles, old = _as_list(items, self.items.path), self.test_items
-        if old is not None: print(f'{len(tiles)} test tiles take the place of {len(old)}; for both: old.add(new)')
+        if old: print(f'{len(tiles)} test tiles take the place of {len(old)}; for both: add_test(old.add(new))')
         return replace(self, test_items=tiles)
 
     def add_test_folder(self,
