@@ -5,18 +5,20 @@
 # %% auto #0
 __all__ = ['imagenet_stats', 'PICTURE_FORMATS', 'activations', 'seed_everything', 'default_device', 'show_images', 'in_notebook',
            'LiveTable', 'keep_freed_memory', 'free_memory', 'PlanetFolder', 'planet_folder', 'writable_folder',
-           'staged', 'one_line', 'cell_text', 'plot_text', 'files_below', 'softmax', 'as_they_are']
+           'staged', 'one_line', 'cell_text', 'plot_text', 'files_below', 'progress', 'softmax', 'as_they_are']
 
 # %% ../nbs/00_core.ipynb #b140d51e
 import ctypes, hashlib, html, os, platform, random, sys, tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, NamedTuple, Sequence
+from typing import Iterable, Iterator, NamedTuple, Sequence
 from uuid import uuid4
+from weakref import WeakSet
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 # %% ../nbs/00_core.ipynb #cede8736
 def seed_everything(
@@ -83,14 +85,22 @@ def _cell(value) -> str:
     if value is None: return '#na#'
     return f'{value:.6f}' if isinstance(value, float) else str(value)
 
+def _html_row(cells:Sequence[str], tag:str) -> str:
+    "A row of an HTML table: of headings, with the tag `th`, or of values, with `td`."
+    return '<tr>' + ''.join(f'<{tag}>{html.escape(c)}</{tag}>' for c in cells) + '</tr>'
+
 # %% ../nbs/00_core.ipynb #8d0ea3ae
 class LiveTable:
     "A table that is shown as it grows: HTML in a notebook, aligned text elsewhere."
     def __init__(self,
         columns:Sequence[str], # headings, left to right
     ):
-        self.columns, self.rows, self._handle = list(columns), [], None
-        self._widths = [max(len(c), 10) + 2 for c in self.columns]
+        self.columns = list(columns)
+        self.rows = []
+        self._handle = None
+        if not in_notebook(): return
+        from IPython.display import display
+        self._handle = display(self, display_id=True)
 
     def add(self,
         row:Sequence, # one value for each column; floats are shown with six decimals, `None` as #na#
@@ -99,22 +109,20 @@ class LiveTable:
         if len(row) != len(self.columns):
             raise ValueError(f'{len(row)} values for {len(self.columns)} columns: {self.columns}.')
         self.rows.append([_cell(v) for v in row])
-        if not in_notebook():
-            new = self._lines()[0 if len(self.rows) == 1 else -1:]   # the headings go with the first row
-            return print('\n'.join(new), flush=True)
-        from IPython.display import display
-        if self._handle is None: self._handle = display(self, display_id=True)
-        else: self._handle.update(self)
+        if self._handle is not None: return self._handle.update(self)
+        new = self._lines()[0 if len(self.rows) == 1 else -1:]   # the headings go with the first row
+        print('\n'.join(new), flush=True)
 
     def _lines(self):
-        line = lambda cells: ''.join(c.ljust(w) for c, w in zip(cells, self._widths)).rstrip()
-        return [line(cells) for cells in [self.columns, *self.rows]]
+        widths = [max(len(c), 10) + 2 for c in self.columns]
+        padded = [[c.ljust(w) for c, w in zip(cells, widths)] for cells in (self.columns, *self.rows)]
+        return [''.join(cells).rstrip() for cells in padded]
 
     def __repr__(self): return '\n'.join(self._lines())
 
     def _repr_html_(self):
-        row = lambda cells, tag: '<tr>' + ''.join(f'<{tag}>{html.escape(c)}</{tag}>' for c in cells) + '</tr>'
-        return f'<table>{row(self.columns, "th")}{"".join(row(r, "td") for r in self.rows)}</table>'
+        rows = [_html_row(self.columns, 'th')] + [_html_row(row, 'td') for row in self.rows]
+        return f'<table>{"".join(rows)}</table>'
 
 # %% ../nbs/00_core.ipynb #c778702c
 def keep_freed_memory() -> bool: # False where the C library is not glibc: then nothing changes
@@ -256,6 +264,67 @@ def files_below(
     found = _visit(Path(folder), depth, (), closed)
     if closed: print(f'left out {len(closed)} folders that cannot be read: {one_line(", ".join(closed[:3]))}')
     return found
+
+# %% ../nbs/00_core.ipynb #e194884b
+_bars = WeakSet()   # all that were made
+
+class _CellBar(tqdm):
+    "tqdm counts and measures; what it draws is shown in the one place that the bars of a cell share."
+    monitor_interval = 0    # no thread that draws
+    place = None            # the display of the cell that is running
+
+    def display(self, msg=None, pos=None): _draw(_bar_data(self))
+
+    def close(self):
+        if not self.disable and self.place: _draw(_between)
+        super().close()
+
+def _bar_data(bar:tqdm) -> dict:
+    "A bar as HTML, and as what a terminal shows."
+    facts = bar.format_dict | {'bar_format': '{desc}: {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]'}
+    text = tqdm.format_meter(**facts).removeprefix(': ')
+    size = f'value="{bar.n}" max="{bar.total}"' if bar.total else ''
+    shown = f'<div style="height: 1.5em; font-size: small"><progress {size}></progress> {html.escape(text)}</div>'
+    return {'text/html': shown, 'text/plain': f'\r{one_line(text)}'}
+
+_between = {'text/html': '<div style="height: 1.5em; font-size: small"></div>', 'text/plain': '\r'}   # so that nothing jumps
+_nothing = {'text/html': '', 'text/plain': ''}
+
+def _draw(data:dict) -> None:
+    "Show `data` in the cell's place for bars; the first bar makes the place."
+    from IPython.display import DisplayHandle
+    if _CellBar.place: return _CellBar.place.update(data, raw=True)
+    _CellBar.place = DisplayHandle()
+    _CellBar.place.display(data, raw=True)
+    sys.modules['IPython'].get_ipython().events.register('post_execute', _tidy)
+
+def _tidy() -> None:
+    "The cell has ended, by itself or not: close what is open, and leave nothing."
+    sys.modules['IPython'].get_ipython().events.unregister('post_execute', _tidy)
+    for bar in list(_bars): bar.close()
+    _CellBar.place.update(_nothing, raw=True)
+    _CellBar.place = None
+
+# %% ../nbs/00_core.ipynb #e8f02536
+def progress(
+    items:Iterable|None=None,   # what to go through; None: call `update(n)` on what is returned
+    total:float|None=None,      # how many there are; by default `len(items)` where that is known
+    desc:str='',                # what is going on, in a word or two
+    unit:str='it',              # what is counted
+    unit_scale:bool=False,      # write 1.5M for 1,500,000
+    initial:float=0,            # how many are done already
+    delay:float=.5,             # seconds before anything is shown
+    disable:bool=False,         # show nothing
+) -> tqdm: # yields the items; has `update(n)` and `close()`, and is a context manager that closes
+    "A progress bar that vanishes: HTML in a notebook, else one line on standard error if that is a terminal."
+    notebook = in_notebook()
+    quiet = disable or any(not bar.disable for bar in _bars)
+    if not quiet and not notebook: quiet = None     # tqdm's word for 'unless it is a terminal'
+    bar = (_CellBar if notebook else tqdm)(
+        items, total=total, desc=one_line(desc), unit=unit, unit_scale=unit_scale, initial=initial,
+        delay=delay, leave=False, gui=notebook, mininterval=.2, miniters=1, disable=quiet)
+    _bars.add(bar)
+    return bar
 
 # %% ../nbs/00_core.ipynb #c00672cd
 def softmax(
