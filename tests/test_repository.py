@@ -106,6 +106,39 @@ def test_import_is_light():
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'
 
 
+def in_python(code):
+    "What a fresh Python prints that runs `code`."
+    return subprocess.run([sys.executable, '-c', code], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_importing_the_package_loads_nothing():
+    "Until a name is used; then that name is what its module exports."
+    heavy = '("torch", "numpy", "pandas", "tqdm", "PIL")'
+    assert in_python(f'import planet_course, sys; print([m for m in {heavy} if m in sys.modules])') == '[]'
+    code = 'from planet_course import ImageList; import planet_course.data as d; print(ImageList is d.ImageList)'
+    assert in_python(code) == 'True'
+
+
+def test_the_package_has_the_modules_and_the_names_it_lists():
+    "Its `__init__.pyi` is the list; its docstring names every module, and a tour that can be typed."
+    import planet_course
+    assert set(planet_course.__all__) == set(dir(planet_course)) >= set(module_order)
+    for name in set(planet_course.__all__) - set(module_order):
+        thing = getattr(planet_course, name)
+        homes = [importlib.import_module(f'planet_course.{m}') for m in module_order if m != 'compat']
+        assert any(name in home.__all__ and getattr(home, name) is thing for home in homes), name
+    assert re.findall(r'^    (\w+)  +\w', planet_course.__doc__, flags=re.M) == module_order
+    tour = re.search(r'from planet_course import (.+)', planet_course.__doc__)[1].split(', ')
+    assert set(tour) <= set(planet_course.__all__)
+    with pytest.raises(AttributeError, match='no_such_name'): planet_course.no_such_name
+
+
+def test_no_module_bears_a_name_that_the_package_exports():
+    "`planet_course.predict` would be the function before `planet_course.predict` is imported and a module after it."
+    exported = {name for m in module_order for name in importlib.import_module(f'planet_course.{m}').__all__}
+    assert not exported & {file.stem for file in modules}
+
+
 @pytest.mark.parametrize('file', modules, ids=lambda p: p.stem)
 def test_public_functions_are_documented(file):
     "Everything a module exports says what it is; and nothing takes **kwargs, which would hide what can be given."
