@@ -1,11 +1,12 @@
 """Manners in a notebook and in a terminal: bars that vanish, nothing on standard error, documentation behind a question mark."""
-import json, os, pty, subprocess, sys, termios
+import ast, json, os, pty, subprocess, sys, termios
 
 import nbformat
 import pytest
 from conftest import root
 
 sys.path.insert(0, str(root/'tools'))
+from export import documented
 from run_notebook import LiveClient, execute, show, to_html
 
 like_a_fit = '''
@@ -126,3 +127,74 @@ def test_bars_in_a_terminal():
 def test_no_bars_in_a_file(capfd):
     exec(script, {})
     assert ''.join(capfd.readouterr()) == ''
+
+
+source = r'''
+def f(
+    a:int,      # how many, 1 or more
+    b=dict(     # not this
+        x=1),   # what goes on
+                # below
+    *, c:str='#', # a \n in """
+    d=0) -> int: # a sum
+    "Adds."
+
+def bare(x): return x
+
+def one(x:int) -> int: # twice x
+    """Doubles.
+
+    Raises `ValueError`.
+    """
+    return 2*x
+
+def _own(x:int): # hidden
+    "Ours."
+
+class Box(NamedTuple):
+    "A box."
+    top: int    # pixels
+    _at: int    # hidden
+    def __init__(self,
+        size:int, # in pixels
+    ):
+        self.size = size
+
+    def grow(self,
+        by:int, # pixels
+    ): # the box
+        "Grow."
+'''
+
+
+def docs(text):
+    nodes = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+    return {n.name: ast.get_docstring(n) for n in nodes}
+
+
+def without_docs(text):
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node): node.body[0].value.value = ''
+    return ast.dump(tree)
+
+
+def test_docstrings_say_what_comments_say():
+    "Of parameters, fields and the result; and the code stays as it is."
+    text = documented(source)
+    assert docs(text) == {
+        'f': 'Adds.\n\nParameters:\n    a: how many, 1 or more\n    b: what goes on below\n    c: a \\n in """\n\nReturns:\n    a sum',
+        'bare': None,
+        'one': 'Doubles.\n\nRaises `ValueError`.\n\nReturns:\n    twice x',
+        '_own': 'Ours.',
+        'Box': 'A box.\n\nParameters:\n    size: in pixels\n\nAttributes:\n    top: pixels',
+        '__init__': None,
+        'grow': 'Grow.\n\nParameters:\n    by: pixels\n\nReturns:\n    the box'}
+    assert without_docs(text) == without_docs(source)
+    assert documented(text) == text
+
+
+def test_a_question_mark_shows_parameters():
+    import planet_course as pc
+    for thing, word in ((pc.fbeta, 'thresh'), (pc.ImageList, 'files'), (pc.Learner, 'loss_func'), (pc.Learner.fit_one_cycle, 'pct_start')):
+        assert f'\n{word}: ' in thing.__doc__.replace(' '*4, ''), thing
