@@ -447,7 +447,7 @@ class ItemLists:
     def label_from_folder(self,
         classes:Sequence[str]|None=None, # the vocabulary; None: all labels that occur, sorted
     ) -> 'LabelLists':
-        "The name of the folder that a tile lies in is its label; a line tells of tiles in the data folder itself."
+        "The name of a tile's folder is its label; a line tells of tiles that lie in the data folder itself."
         folders = [Path(f).parent for f in self.items.files]
         path = Path(self.items.path)
         top = folders.count(path)
