@@ -3,6 +3,8 @@
 # make lab      open the notebooks in JupyterLab
 PYTHON ?= python3
 BIN := .venv/bin
+# Jupyter refuses to run as root, which in a container is who one is.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .PHONY: help install lesson test lab export bench-install clean
 help:
@@ -21,18 +23,16 @@ test: install
 	$(BIN)/python -m pytest tests
 
 lab: install
-	$(BIN)/jupyter lab nbs/10_planet.ipynb
+	$(BIN)/jupyter lab $(AS_ROOT) nbs/10_planet.ipynb
 
 # For measurements: the package beside fastai, in an environment of its own; bench/RESULTS.md says what to run.
 bench-install:
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --editable . fastai==2.8.12
 
-# For contributors: module and README from the notebooks.
+# For contributors: module and README from the notebooks; docstrings say what the comments beside parameters say.
 export: install
-	$(BIN)/nbdev_export
-	$(BIN)/nbdev_clean
-	$(BIN)/python tools/readme.py
+	$(BIN)/python tools/export.py
 
 clean:
 	rm -rf .venv .venv-bench bench/data _run _docs _proc build dist *.egg-info nbs/data

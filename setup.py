@@ -23,6 +23,7 @@ setup(
     keywords=cfg['keywords'].split(),
     python_requires=f'>={cfg["min_python"]}',
     packages=find_packages(include=[f'{cfg["lib_name"]}*']),
+    package_data={cfg['lib_name']: ['*.pyi']},
     install_requires=cfg['requirements'].split(),
     extras_require={'onnx': onnx, 'dev': cfg['dev_requirements'].split() + onnx},
     entry_points={'console_scripts': cfg['console_scripts'].splitlines()},

@@ -22,8 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from .cache import TileCache, decode, stored_size
-from .core import (default_device, files_below, free_memory, keep_freed_memory, one_line,
-                                show_images)
+from .core import default_device, files_below, free_memory, one_line, plot_text, show_images
 
 # %% ../nbs/05_data_block.ipynb #e66dd879
 class Image:
@@ -648,7 +647,10 @@ class Category:
     classes: list                        # the vocabulary
     file: str = ''                       # the tile's picture file
     size: int|tuple[int,int]|None = None # the tile's pixels
-    loss_func, moves, collate_fn = nn.CrossEntropyLoss, False, None # the loss; must it move with the tile?
+    loss_func = nn.CrossEntropyLoss      # the loss
+    activation = 'softmax'               # logits to probabilities, a name in `core.activations`
+    moves = False                        # must it move with the tile?
+    collate_fn = None                    # list of (uint8 tile, target) to a batch; None: stack them
 
     @staticmethod
     def encode(labels:Sequence, classes:list, files:Sequence[str], size) -> Tensor: # class numbers, (n,)
@@ -663,7 +665,8 @@ class Category:
     @staticmethod
     def draw(ax, y, classes:list) -> None: # `y`: one tile's part of what `batch` gives
         "Show a target over its tile."
-        ax.set_title(';'.join(classes[i] for i in (y.nonzero().flatten() if y.ndim else [y])), fontsize=9)
+        names = [classes[i] for i in (y.nonzero().flatten() if y.ndim else [y])]
+        ax.set_title(plot_text(';'.join(names)), fontsize=9)
 
     @property
     def data(self): # the class number, 0-d; for several labels float zeros and ones, shape (c,)
@@ -671,11 +674,12 @@ class Category:
         return self.encode([self.obj], self.classes, [self.file], self.size)[0]
 
     def __str__(self): return self.obj
-    def __repr__(self): return f'{type(self).__name__} {self}'
+    def __repr__(self): return one_line(f'{type(self).__name__} {self}')
 
 class MultiCategory(Category):
     "The labels of a tile."
     loss_func = nn.BCEWithLogitsLoss
+    activation = 'sigmoid'
 
     @staticmethod
     def encode(labels, classes, files, size): return _targets(labels, classes, True)
@@ -683,9 +687,11 @@ class MultiCategory(Category):
     def __str__(self): return ';'.join(self.obj)
 
 class EmptyLabel(Category):
-    "The label of a test tile: nobody knows it, and its target is zeros."
+    "The label of a test tile: nobody knows it, so there is no target."
+    data = None
+
     @staticmethod
-    def encode(labels, classes, files, size): return torch.zeros(len(labels), len(classes))
+    def encode(labels, classes, files, size): return None
 
 # %% ../nbs/05_data_block.ipynb #00f48594
 @dataclass(frozen=True, repr=False, eq=False)
@@ -698,8 +704,8 @@ class LabelList:
     size: int|tuple[int,int]|None = None # pixels; None: as stored
 
     @property
-    def targets(self) -> Tensor|list: # float, (n, c), for several labels a tile; long, (n,), for one
-        "The targets of all tiles; a list where they have no common shape."
+    def targets(self) -> Tensor|list|None: # float, (n, c), for several labels a tile; long, (n,), for one
+        "The targets of all tiles: a list where they have no common shape, None where nobody knows them."
         return self.kind.encode(self.labels, self.classes, self.x.files, self.size)
 
     items = property(lambda self: list(map(Path, self.x.files)), doc='The picture files.')
@@ -712,9 +718,9 @@ class LabelList:
 
     def __repr__(self):
         pairs = [self[i] for i in range(min(5, len(self)))]
-        x, y = (','.join(map(str, side)) for side in zip(*pairs)) if pairs else ('', '')
+        x, y = (one_line(','.join(map(str, side))) for side in zip(*pairs)) if pairs else ('', '')
         return (f'LabelList ({len(self)} items)\nx: {type(self.x).__name__}\n{x}\n'
-                f'y: {self.kind.__name__}List\n{y}\nPath: {self.x.path}')
+                f'y: {self.kind.__name__}List\n{y}\nPath: {one_line(str(self.x.path))}')
 
 # %% ../nbs/05_data_block.ipynb #dcd90669
 def _only_size(files:Sequence[str]) -> tuple[int,int]:
@@ -722,7 +728,7 @@ def _only_size(files:Sequence[str]) -> tuple[int,int]:
     found = {stored_size(f): f for f in files}
     if len(found) == 1: return next(iter(found))
     raise ValueError(f'pictures of several sizes: {_some([f"{f} is {size}" for size, f in found.items()])}. '
-                     'Give size=, pixels of a side, or (h, w).')
+                     'Write .transform(tfms, size=128), pixels of a side, or size=(h, w).')
 
 def _check_size(size:int|tuple[int,int]) -> None:
     "Raises `ValueError` if a network can do nothing with the size; one printed line if it can do little."
@@ -730,6 +736,12 @@ def _check_size(size:int|tuple[int,int]) -> None:
     if not all(isinstance(s, int) and s >= 32 for s in sides) or len(sides) > 2:
         raise ValueError(f'size is {size!r}; give the pixels of a side, 32 or more, or of both (h, w).')
     if min(sides) < 64: print(f'size {size}: below 64 little is left once a ResNet has halved it five times')
+
+class _Unchanged:
+    "What stands for a parameter that was not given: None is a value of its own."
+    def __repr__(self): return 'unchanged'
+
+_unchanged = _Unchanged()
 
 def _pair(tfms) -> tuple:
     "The transforms for training and for validation. Raises `TypeError` if they are no such pair."
@@ -748,6 +760,30 @@ def _check_moves(kind:type, tfms:tuple, tfm_y:bool) -> None:
         raise ValueError(f'the tiles would move without their targets ({kind.__name__}). Pass tfms=None; or '
                          'tfm_y=True and get_transforms(), whose draws serve both.')
 
+# %% ../nbs/05_data_block.ipynb #efe6dbc6
+def _transform(lists:'LabelLists', tfms, size, tfm_y) -> 'LabelLists':
+    "New lists with what was given, and the old for what is `_unchanged`."
+    tfms = lists.tfms if tfms is _unchanged else _pair(tfms)
+    tfm_y = lists.tfm_y if tfm_y is _unchanged else tfm_y
+    if size is _unchanged: size = lists.size
+    if size is None: size = _only_size(lists.items.files)
+    _check_moves(lists.kind, tfms, tfm_y)
+    _check_size(size)
+    return replace(lists, tfms=tfms, size=size, tfm_y=tfm_y)
+
+# %% ../nbs/05_data_block.ipynb #c2286762
+def _as_list(items:ImageList|Sequence, path:Path) -> ImageList:
+    "Files as an `ImageList`. Raises `TypeError` for what is no picture file."
+    if isinstance(items, ImageList): return items
+    files = [items] if isinstance(items, (str, Path)) else list(items)
+    wrong = [type(f).__name__ for f in files if not isinstance(f, (str, Path))]
+    if isinstance(items, pd.DataFrame): wrong = ['a column of a table']
+    wrong += [f'the folder {f}' for f in files if not wrong and os.path.isdir(f)]
+    if wrong:
+        raise TypeError(f'test tiles are picture files, not {_some(wrong)}. Give paths or an ImageList; '
+                        'from_folder, from_df and the .x of a LabelList are such lists.')
+    return ImageList(tuple(map(os.fspath, files)), path)
+
 # %% ../nbs/05_data_block.ipynb #b1a80169
 @dataclass(frozen=True, repr=False, eq=False)
 class LabelLists:
@@ -761,6 +797,7 @@ class LabelLists:
     test_items: ImageList|None = None   # tiles without labels
     tfms: tuple = (None, None)          # transforms for training, for validation
     size: int|tuple[int,int]|None = None # pixels; None: not chosen yet
+    tfm_y: bool = False                 # does the target move with the tile?
 
     def _part(self, rows):
         labels = tuple(self.labels[i] for i in rows)
@@ -781,8 +818,10 @@ class LabelLists:
     def add_test(self,
         items:ImageList|Sequence, # tiles, or their files
     ) -> 'LabelLists':            # new lists with these test tiles
-        "Tiles to predict for; they have no labels and get the validation transforms."
-        return replace(self, test_items=_as_list(items, self.items.path))
+        "Tiles to predict for, in place of others; they have no labels and get the validation transforms."
+        tiles, old = _as_list(items, self.items.path), self.test_items
+        if old: print(f'{len(tiles)} test tiles take the place of {len(old)}; for both: add_test(old.add(new))')
+        return replace(self, test_items=tiles)
 
     def add_test_folder(self,
         test_folder:str='test', # a folder below the path
@@ -792,19 +831,15 @@ class LabelLists:
         return self.add_test(replace(ImageList.from_folder(path/test_folder), path=path))
 
     def transform(self,
-        tfms:Sequence|None=None,           # (training, validation) as `get_transforms` makes it, or functions
-        size:int|tuple[int,int]|None=None, # pixels, 32 or more; int: scale, crop to a square; (h, w): squish
-        tfm_y:bool=False,                  # move the target with the tile? masks, boxes, points; not labels
-    ) -> 'LabelLists':                     # new lists; this one keeps its own size and transforms
-        """Choose transforms and size; without a size, the one chosen before, or that all pictures have.
+        tfms:Sequence|None=_unchanged, # (training, validation): `get_transforms()`, or functions; None: none
+        size:int|tuple[int,int]|None=_unchanged, # pixels; int: cut to a square; (h, w): squish; None: stored
+        tfm_y:bool=_unchanged,         # move the target with the tile? masks, boxes, points; not labels
+    ) -> 'LabelLists':                 # new lists; this one keeps its own size and transforms
+        """Choose transforms and size; what is not given stays. At first: no transforms, pictures as stored.
 
-        Raises `ValueError` for a size that cannot be, and where `tfm_y` does not fit the targets.
+        Raises `ValueError` for a size below 32, pictures of several sizes, and a `tfm_y` that does not fit.
         """
-        tfms, size = _pair(tfms), self.size if size is None else size
-        if size is None: size = _only_size(self.items.files)
-        _check_moves(self.kind, tfms, tfm_y)
-        _check_size(size)
-        return replace(self, tfms=tfms, size=size)
+        return _transform(self, tfms, size, tfm_y)
 
     def databunch(self,
         bs:int=64,                     # tiles in a training batch
@@ -814,16 +849,11 @@ class LabelLists:
         collate_fn:Callable|None=None, # list of (uint8 tile, target) to a batch, in place of the fast way
     ) -> 'DataBunch':
         "Loaders for these tiles. Raises `ValueError` if there is nothing to train on."
-        return _databunch(self, bs, val_bs or bs, cache, device, collate_fn)
+        return _databunch(self, bs, bs if val_bs is None else val_bs, cache, device, collate_fn)
 
     def __repr__(self): return _show_parts('LabelLists', self.train, self.valid, self.test)
 
     normalize, show_batch = (_later(o, 'transform', 'databunch') for o in ('normalize', 'show_batch'))
-
-def _as_list(items:ImageList|Sequence, path:Path) -> ImageList:
-    "A list of files as an `ImageList`."
-    if isinstance(items, ImageList): return items
-    return ImageList(tuple(map(os.fspath, [items] if isinstance(items, (str, Path)) else items)), path)
 
 # %% ../nbs/05_data_block.ipynb #fd9a401b
 def _fits(nbytes:int, free:int, device) -> bool:
@@ -871,31 +901,46 @@ def _finish(xb:Tensor, tfms, params, stats:Tensor|None) -> Tensor:
     return xb if stats is None else xb.sub_(stats[0]).div_(stats[1])
 
 # %% ../nbs/05_data_block.ipynb #23af2e36
-def _pick(targs:Tensor|list, rows:Tensor, rows_there:Tensor) -> Tensor|list:
+def _pick(targs:Tensor|list|None, rows:Tensor, rows_there:Tensor) -> Tensor|list:
+    if targs is None: return [None]*len(rows)
     return [targs[i] for i in rows.tolist()] if isinstance(targs, list) else targs.index_select(0, rows_there)
 
-def _to(yb:Tensor|tuple|list, device:torch.device) -> Tensor|tuple|list:
-    "Targets, or a pair of tensors, on the device; a list stays where it is."
-    if isinstance(yb, list): return yb
+def _to(yb:Tensor|tuple|list|None, device:torch.device) -> Tensor|tuple|list|None:
+    "Targets, or a pair of tensors, on the device; a list, or nothing, stays where it is."
+    if isinstance(yb, list|None): return yb
     if isinstance(yb, tuple): return tuple(_to(y, device) for y in yb)
     there = device.type == 'cuda'       # from pinned memory nobody waits for the copy
     return (yb.pin_memory() if there and not yb.is_cuda else yb).to(device, non_blocking=there)
 
+def _collate(loader:'Loader', pairs:list) -> tuple:
+    "What the user's function makes of a batch; for tiles without labels an error says what it was given."
+    try: return loader.collate_fn(pairs)
+    except Exception as e:
+        if not loader.has_targets: e.add_note('these tiles have no labels: collate_fn is given pairs '
+                                              '(tile, None), and gives (xb, None)')
+        raise
+
 # %% ../nbs/05_data_block.ipynb #1f4bbb29
 @dataclass(frozen=True, repr=False, eq=False)
 class Loader:
-    "Goes over tiles in batches (`xb`, `yb`) on the device; in a new order every time if `train`."
+    "Batches (`xb`, `yb`) on the device, `yb` None without labels; in a new order every time if `train`."
     source: _Source               # where tiles are picked from
     rows: Tensor                  # which of its rows, long
-    targs: Tensor|list            # the targets of all its rows, on the device; a list stays on the CPU
+    targs: Tensor|list|None       # the targets of all its rows, on the device; a list stays on the CPU
     bs: int                       # tiles in a batch
     tfms: object = None           # None, an object with `sample` and `apply`, or a function on float batches
     stats: Tensor|None = None     # mean and standard deviation by channel, shape (2, 3, 1, 1), on the device
     train: bool = False           # shuffle, and drop a last batch that is not full?
-    collate_fn: Callable|None = None # list of (uint8 tile, target) to a batch
+    collate_fn: Callable|None = None # list of (uint8 tile, target or None) to a batch
     kind: type = Category         # what a target is
+    classes: Sequence[str]|None = None # what the numbers in the targets stand for, in order; None: not said
 
     def __len__(self): return len(self.rows)//self.bs if self.train else -(-len(self.rows)//self.bs)
+
+    @property
+    def has_targets(self) -> bool: # False: nobody knows the labels, and `yb` is None
+        "Are there labels to score against?"
+        return self.targs is not None
 
     @property
     def n(self) -> int: # a last batch that is dropped does not count
@@ -919,10 +964,18 @@ class Loader:
         for i in range(0, len(self)*self.bs, self.bs):
             here, there_b = rows[i:i + self.bs], there[i:i + self.bs]
             xb, yb = self.source.pick(here, there_b), _pick(self.targs, here, there_b)
-            if self.collate_fn: xb, yb = self.collate_fn(list(zip(xb, yb)))
+            if self.collate_fn: xb, yb = _collate(self, list(zip(xb, yb)))
             xb, params = xb.to(device), _sample(self.tfms, xb, gen)
-            yb = _to(self.kind.batch(yb, params, *xb.shape[-2:]), device)
+            yb = _to(self.kind.batch(yb, params, *xb.shape[-2:]), device) if self.has_targets else None
             yield _finish(xb, self.tfms, params, self.stats), yb
+
+# %% ../nbs/05_data_block.ipynb #3874bb11
+def _before(step:str) -> property:
+    "Stands in a bunch for a step of its lists, and raises when it is looked at."
+    def raises(self):
+        then = '' if step == 'databunch' else _chain['databunch']
+        raise AttributeError(f'{step} comes too late: these are batches. Write: data.lists.{step}(...){then}')
+    return property(raises)
 
 # %% ../nbs/05_data_block.ipynb #38a1ee8a
 @dataclass(frozen=True, repr=False, eq=False)
@@ -942,13 +995,15 @@ class DataBunch:
     test_ds = property(lambda self: self.lists.test, doc='The test tiles, or None.')
     classes = property(lambda self: self.lists.classes, doc='The names of the classes.')
     c = property(lambda self: len(self.lists.classes), doc='The number of classes.')
+    kind = property(lambda self: self.lists.kind, doc='What a target is, see `Category`.')
     size = property(lambda self: self.lists.size, doc='Pixels of a tile.')
     path = property(lambda self: self.lists.items.path, doc='The folder of the data set.')
+    channels = property(lambda self: self.source.cache.shape[1], doc='Channels of a tile.')
 
     @property
     def loss_func(self) -> nn.Module: # of logits and targets
         "The loss that fits the targets."
-        return self.lists.kind.loss_func()
+        return self.kind.loss_func()
 
     @cached_property
     def _targs(self):
@@ -957,27 +1012,27 @@ class DataBunch:
     @cached_property
     def train_dl(self) -> Loader: # shuffled, full batches only
         "Training batches."
-        return _loader(self, self.source, self.lists.train_idx, self._targs, self.bs, True)
+        return _loader(self, self.source, self.lists, self.lists.train_idx, self._targs, self.bs, train=True)
 
     @cached_property
     def valid_dl(self) -> Loader: # in order, all tiles
         "Validation batches."
-        return _loader(self, self.source, self.lists.valid_idx, self._targs, self.val_bs, False)
+        return _loader(self, self.source, self.lists, self.lists.valid_idx, self._targs, self.val_bs)
 
     def test_dl(self,
-        items:ImageList|Sequence|None=None, # tiles or files; None: the ones that were added to the lists
-    ) -> Loader:                            # in order, with validation transforms; the targets are zeros
-        "Batches of tiles without labels. Raises `ValueError` if there are none."
-        lists = self.lists if items is None else self.lists.add_test(items)
-        ds = lists.test
-        if ds is None: raise ValueError('no test tiles: pass some, or call add_test_folder after labelling.')
+        items:ImageList|LabelList|Sequence|None=None, # tiles or files; None: those of the lists
+    ) -> Loader: # in order, with validation transforms
+        """Batches of other tiles; without targets, unless `items` is a `LabelList`, which knows the labels.
+
+        Raises `ValueError` if there are none, or if their labels are not of this bunch's classes.
+        """
+        ds = _test_list(self.lists, items)
         source = _Source(TileCache(ds.x.files, self.size, self.path/'.tiles'), self.device, self.cache)
-        dl = _loader(self, source, range(len(ds)), ds.targets.to(self.device), self.val_bs, False)
-        return replace(dl, kind=ds.kind, collate_fn=None if self.lists.kind.collate_fn else self.collate_fn)
+        return _loader(self, source, ds, range(len(ds)), _to(ds.targets, self.device), self.val_bs)
 
     def one_batch(self,
         ds_type:str='train',    # 'train', 'valid' or 'test'
-    ) -> tuple[Tensor, Tensor]: # xb and yb, as a learner gets them; for boxes yb is a pair
+    ) -> tuple[Tensor, Tensor|None]: # xb and yb, as a learner gets them; for boxes yb is a pair
         "The first batch of a new pass."
         if ds_type not in ('train', 'valid', 'test'):
             raise ValueError(f'ds_type is {ds_type!r}; not train, valid, test.')
@@ -1009,17 +1064,23 @@ class DataBunch:
 
     def __repr__(self): return _show_parts('ImageDataBunch', self.train_ds, self.valid_ds, self.test_ds)
 
+    transform, databunch = _before('transform'), _before('databunch')
+    add_test, add_test_folder = _before('add_test'), _before('add_test_folder')
+
 # %% ../nbs/05_data_block.ipynb #d23f9015
 def _databunch(lists:LabelLists, bs:int, val_bs:int, cache:str, device, collate_fn) -> DataBunch:
     "Checks, and the one source that both loaders share."
-    if lists.size is None: _too_early(lists, 'databunch', ('transform',))
     wheres, n = ('auto', 'disk', 'device'), len(lists.train_idx)
     if cache not in wheres: raise ValueError(f'cache is {cache!r}; it is one of {wheres}.')
-    if min(bs, val_bs) < 1: raise ValueError(f'bs is {bs}, val_bs {val_bs}; a batch has 1 tile or more.')
+    for name, tiles in (('bs', bs), ('val_bs', val_bs)):
+        if not isinstance(tiles, (int, np.integer)) or tiles < 1:
+            raise ValueError(f'{name} is {tiles!r}; a batch has a whole number of tiles, 1 or more.')
     if not n: raise ValueError(f'there are no training tiles: all {len(lists.items)} are for validation.')
+    if lists.size is None:
+        lists = lists.transform()
+        print(f'no transform step: tiles as they are stored, {lists.size} (height, width), none transformed')
     if n < bs: print(f'bs is {n}, not {bs}: there are only {n} training tiles')
     device = default_device(verbose=False) if device is None else torch.device(device)
-    if device.type == 'cpu': keep_freed_memory()
     source = _Source(TileCache(lists.items.files, lists.size, lists.items.path/'.tiles'), device, cache)
     return DataBunch(lists, min(bs, n), val_bs, cache, device, collate_fn, source)
 
@@ -1027,12 +1088,27 @@ def _stats_on(stats:tuple, device:torch.device) -> Tensor:
     "Mean and standard deviation where a batch is, shape (2, 3, 1, 1)."
     return torch.tensor(stats, dtype=torch.float32, device=device)[:, :, None, None]
 
-def _loader(data:DataBunch, source:_Source, rows, targs:Tensor, bs:int, train:bool) -> Loader:
-    "One loader of a bunch."
+def _loader(data:DataBunch, source:_Source, ds:LabelLists|LabelList, rows:Sequence[int], targs, bs:int,
+            train:bool=False) -> Loader:
+    "One loader of a bunch: `rows` of `source`, with targets of the kind and classes of `ds`."
     stats = None if data.stats is None else _stats_on(data.stats, data.device)
-    rows, tfms = torch.as_tensor(rows, dtype=torch.long), data.lists.tfms[0 if train else 1]
-    kind = data.lists.kind
-    return Loader(source, rows, targs, bs, tfms, stats, train, data.collate_fn or kind.collate_fn, kind)
+    rows = torch.as_tensor(rows, dtype=torch.long)
+    tfms = data.lists.tfms[0 if train else 1]
+    collate_fn = data.collate_fn or ds.kind.collate_fn
+    return Loader(source, rows, targs, bs, tfms, stats, train, collate_fn, ds.kind, ds.classes)
+
+def _test_list(lists:LabelLists, items) -> LabelList:
+    "The tiles that a test loader goes over. Raises `ValueError` if there are none, or with other labels."
+    if items is not None and not isinstance(items, LabelList):
+        lists = replace(lists, test_items=_as_list(items, lists.items.path))
+    ds = items if isinstance(items, LabelList) else lists.test
+    if ds is None: raise ValueError('no test tiles: pass some, or call add_test_folder after labelling.')
+    same = ds.kind is lists.kind and list(ds.classes) == list(lists.classes)
+    if ds.kind is not EmptyLabel and not same:
+        raise ValueError(f'the tiles have other labels ({ds.kind.__name__}: {_some(ds.classes)}) than this '
+                         f'bunch ({lists.kind.__name__}: {_some(lists.classes)}). Label them with '
+                         'classes=data.classes; or pass their .x, which leaves the labels out.')
+    return replace(ds, size=lists.size)
 
 # %% ../nbs/05_data_block.ipynb #c5b9220e
 def _check_stats(data:DataBunch, stats:tuple|None) -> tuple:
@@ -1041,15 +1117,19 @@ def _check_stats(data:DataBunch, stats:tuple|None) -> tuple:
     if stats is None:
         xb, _ = data.one_batch()
         stats = xb.mean((0, 2, 3)), xb.std((0, 2, 3))
-    mean, std = (tuple(map(float, o)) for o in stats)
-    if not len(mean) == len(std) == 3 or min(std) <= 0:
+    try: mean, std = (tuple(map(float, o)) for o in stats)
+    except (TypeError, ValueError): mean = std = ()
+    if not len(mean) == len(std) == 3 or not np.isfinite((mean, std)).all() or min(std) <= 0:
         raise ValueError(f'stats is {stats}; give three means and three standard deviations above 0.')
+    if max(mean) > 10: print(f'means of {mean} are for bytes, and pixels are 0 to 1 here: divide by 255')
     return mean, std
 
 def _show_batch(data:DataBunch, rows:int, figsize, ds_type:str) -> np.ndarray:
     "The first rows*rows tiles of a batch, each with its target."
     xb, yb = data.one_batch(ds_type)
     axes = show_images(data.denorm(xb[:rows*rows]).clamp(0, 1).cpu(), ncols=rows, figsize=figsize)
-    kind, yb = EmptyLabel if ds_type == 'test' else data.lists.kind, _to(yb, torch.device('cpu'))
-    for ax, y in zip(axes.flat, zip(*yb) if isinstance(yb, tuple) else yb): kind.draw(ax, y, data.classes)
+    if yb is None: return axes
+    yb = _to(yb, torch.device('cpu'))
+    targs = zip(*yb) if isinstance(yb, tuple) else yb
+    for ax, y in zip(axes.flat, targs): data.kind.draw(ax, y, data.classes)
     return axes

@@ -15,7 +15,6 @@ budgets = dict(core=160, sample=360, download=500, cache=154, augment=200, data=
                interpret=215, predictor=376, tasks=300, compat=150)
 modules = sorted(p for p in (root/'planet_course').glob('*.py') if not p.name.startswith('_'))
 chapters = sorted((root/'nbs').glob('*.ipynb'))
-bin_ = Path(sys.executable).parent
 
 
 def settings():
@@ -39,15 +38,16 @@ def code_lines(text:str) -> int:
 
 
 def test_module_is_what_the_notebooks_export(tmp_path):
-    "`nbdev_export` and `nbdev_clean` change nothing: run on a copy, and compare."
+    "`make export` changes nothing: run on a copy, and compare."
     for name in ('settings.ini', 'setup.py'): shutil.copy(root/name, tmp_path/name)
     shutil.copytree(root/'planet_course', tmp_path/'planet_course', ignore=shutil.ignore_patterns('__pycache__'))
     (tmp_path/'nbs').mkdir()
+    (tmp_path/'tools').mkdir()
+    for file in (root/'tools').glob('*.py'): shutil.copy(file, tmp_path/'tools')
     for file in (root/'nbs').iterdir():
         if file.is_file(): shutil.copy(file, tmp_path/'nbs'/file.name)
-    for command in ('nbdev_export', 'nbdev_clean'):
-        run = subprocess.run([bin_/command], cwd=tmp_path, check=True, capture_output=True, text=True)
-        assert 'Failed' not in run.stdout + run.stderr, run.stdout + run.stderr
+    run = subprocess.run([sys.executable, tmp_path/'tools'/'export.py'], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert 'Failed' not in run.stdout + run.stderr, run.stdout + run.stderr
     for folder, pattern in (('planet_course', '*.py'), ('nbs', '*.ipynb')):
         ours, theirs = ({p.name: p.read_text() for p in (base/folder).glob(pattern)} for base in (root, tmp_path))
         assert ours.keys() == theirs.keys()
@@ -104,6 +104,39 @@ def test_import_is_light():
     "Importing what a training server needs loads no plotting, no download client, no archive library."
     code = 'import sys, planet_course.learner, planet_course.vision; print([m for m in ("matplotlib", "kaggle", "py7zr", "IPython") if m in sys.modules])'
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'
+
+
+def in_python(code):
+    "What a fresh Python prints that runs `code`."
+    return subprocess.run([sys.executable, '-c', code], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_importing_the_package_loads_nothing():
+    "Until a name is used; then that name is what its module exports."
+    heavy = '("torch", "numpy", "pandas", "tqdm", "PIL")'
+    assert in_python(f'import planet_course, sys; print([m for m in {heavy} if m in sys.modules])') == '[]'
+    code = 'from planet_course import ImageList; import planet_course.data as d; print(ImageList is d.ImageList)'
+    assert in_python(code) == 'True'
+
+
+def test_the_package_has_the_modules_and_the_names_it_lists():
+    "Its `__init__.pyi` is the list; its docstring names every module, and a tour that can be typed."
+    import planet_course
+    assert set(planet_course.__all__) == set(dir(planet_course)) >= set(module_order)
+    for name in set(planet_course.__all__) - set(module_order):
+        thing = getattr(planet_course, name)
+        homes = [importlib.import_module(f'planet_course.{m}') for m in module_order if m != 'compat']
+        assert any(name in home.__all__ and getattr(home, name) is thing for home in homes), name
+    assert re.findall(r'^    (\w+)  +\w', planet_course.__doc__, flags=re.M) == module_order
+    tour = re.search(r'from planet_course import (.+)', planet_course.__doc__)[1].split(', ')
+    assert set(tour) <= set(planet_course.__all__)
+    with pytest.raises(AttributeError, match='no_such_name'): planet_course.no_such_name
+
+
+def test_no_module_bears_a_name_that_the_package_exports():
+    "`planet_course.predict` would be the function before `planet_course.predict` is imported and a module after it."
+    exported = {name for m in module_order for name in importlib.import_module(f'planet_course.{m}').__all__}
+    assert not exported & {file.stem for file in modules}
 
 
 @pytest.mark.parametrize('file', modules, ids=lambda p: p.stem)

@@ -14,12 +14,6 @@ from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
 
-def settle(text:str) -> str:
-    """What a terminal shows after `text`: of each line only what follows its last carriage return."""
-    lines = text.replace('\r\n', '\n').split('\n')
-    return '\n'.join(line.rstrip('\r').rsplit('\r', 1)[-1].rstrip() if '\r' in line else line for line in lines)
-
-
 def lighten(data:dict, limit:int=100_000) -> None:
     "Store a large picture as JPEG: photographs as PNG take five times the room."
     png = data.get('image/png', '')
@@ -27,6 +21,22 @@ def lighten(data:dict, limit:int=100_000) -> None:
     out = BytesIO()
     Image.open(BytesIO(b64decode(png))).convert('RGB').save(out, 'jpeg', quality=88)
     if len(out.getvalue()) < len(png)/2: data['image/jpeg'], _ = b64encode(out.getvalue()).decode(), data.pop('image/png')
+
+
+def show(data:dict, kind:str) -> None:
+    "Print what a terminal can show of an output: text, the new row of a growing table, a bar in its line."
+    text = data.get('text/plain', '')
+    if text.startswith('\r'): # a bar
+        if sys.stdout.isatty(): print(f'{text}\x1b[K', end='', flush=True)
+        return
+    if kind == 'update_display_data': text = text.rpartition('\n')[-1]
+    if text and 'image/png' not in data: print(text, flush=True)
+
+
+def is_empty(output) -> bool:
+    "Does an output show nothing? So the place of a bar that is done, and a line that was wiped."
+    if output.output_type == 'stream': return not output.text.strip()
+    return output.output_type == 'display_data' and not any(output.data.values())
 
 
 class LiveClient(NotebookClient):
@@ -37,16 +47,14 @@ class LiveClient(NotebookClient):
         if kind == 'stream':
             print(content['text'], end='', flush=True, file=sys.stderr if content['name'] == 'stderr' else sys.stdout)
         elif kind in ('display_data', 'execute_result', 'update_display_data'):
-            text = content['data'].get('text/plain', '')
-            if kind == 'update_display_data': text = text.splitlines()[-1] if text else ''  # a growing table: its new row
-            if text and 'image/png' not in content['data']: print(text, flush=True)
+            show(content['data'], kind)
         return super().process_message(msg, cell, cell_index)
 
 
 def execute(nb, cwd:Path, live:bool=True) -> None:
     """Run all cells of `nb` in place, but those that need the network or are only to be read.
 
-    Outputs are settled and lightened, empty ones dropped, also when a cell fails.
+    Large pictures become lighter, empty outputs are dropped, also when a cell fails.
     """
     client = (LiveClient if live else NotebookClient)(nb, timeout=None, kernel_name='python3', coalesce_streams=True,
                                                       resources={'metadata': {'path': str(cwd)}})
@@ -64,10 +72,9 @@ def execute(nb, cwd:Path, live:bool=True) -> None:
         for cell in skipped: del cell.metadata['tags']
         for cell in nb.cells:
             for out in cell.get('outputs', []):
-                if out.output_type == 'stream': out.text = settle(out.text)
                 lighten(out.get('data', {}))
             if 'outputs' in cell:
-                cell.outputs = [o for o in cell.outputs if o.output_type != 'stream' or o.text.strip()]
+                cell.outputs = [o for o in cell.outputs if not is_empty(o)]
 
 
 def to_html(nb, file:Path) -> None:

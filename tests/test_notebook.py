@@ -1,0 +1,200 @@
+"""Manners in a notebook and in a terminal: bars that vanish, nothing on standard error, documentation behind a question mark."""
+import ast, json, os, pty, subprocess, sys, termios
+
+import nbformat
+import pytest
+from conftest import root
+
+sys.path.insert(0, str(root/'tools'))
+from export import documented
+from run_notebook import LiveClient, execute, show, to_html
+
+like_a_fit = '''
+from time import sleep
+from planet_course.core import LiveTable, progress
+print('before')
+table = LiveTable(['epoch', 'loss'])
+for epoch in range(2):
+    for _ in progress(range(3), desc='train', delay=0):
+        for _ in progress(range(3), desc='inner', delay=0): sleep(.1)
+    for _ in progress(range(2), desc='validate', delay=0): sleep(.21)
+    table.add([epoch, .5])
+print('after')
+'''
+breaks = '''
+bar = progress(total=9, desc='breaks', delay=0)
+sleep(.3)
+bar.update()
+raise KeyboardInterrupt
+'''
+goes_on = '''
+with progress(total=2, desc='goes on', delay=0) as bar:
+    sleep(.3)
+    bar.update()
+'''
+
+
+@pytest.fixture(scope='module')
+def notebook():
+    "A notebook with bars, run in a kernel; and all that was sent to its front end."
+    cells = [nbformat.v4.new_code_cell(source) for source in (like_a_fit, breaks, goes_on)]
+    cells[1].metadata.tags = ['raises-exception']
+    nb = nbformat.v4.new_notebook(cells=cells)
+    sent = []
+    with pytest.MonkeyPatch.context() as patch:
+        def listen(client, msg, cell, index):
+            sent.append((index, msg['msg_type'], msg['content']))
+            return super(LiveClient, client).process_message(msg, cell, index)
+        patch.setattr(LiveClient, 'process_message', listen)
+        patch.setenv('PYTHONPATH', str(root))
+        execute(nb, root)
+    return nb, sent
+
+
+def bars(sent, cell):
+    "The HTML of all bars that a cell showed, in order."
+    shown = [content['data'].get('text/html', '') for i, kind, content in sent if i == cell and 'display_data' in kind]
+    return [html for html in shown if '<progress' in html]
+
+
+def test_bars_are_shown_one_at_a_time_and_under_the_table(notebook):
+    "Two bars an epoch, the inner one not, all in one place; and the table stands above them from the start."
+    shown = bars(notebook[1], 0)
+    assert len(shown) >= 6
+    assert {html.split('> ')[1].split(':')[0] for html in shown} == {'train', 'validate'}
+    made = [content for i, kind, content in notebook[1] if i == 0 and kind == 'display_data']
+    assert ['<table>' in content['data']['text/html'] for content in made] == [True, False]
+
+
+def test_nothing_of_a_bar_is_left(notebook):
+    "Nor on standard error; also where a cell broke off, after which a next cell's bar shows again."
+    nb, sent = notebook
+    assert not [content for _, kind, content in sent if kind == 'stream' and content['name'] == 'stderr']
+    assert len(bars(sent, 1)) >= 1 and len(bars(sent, 2)) >= 1
+    assert [[out.output_type for out in cell.outputs] for cell in nb.cells] == [['stream', 'display_data'], ['error'], []]
+    assert 'progress' not in json.dumps(nb.cells[0].outputs)
+    last = [content['data'] for i, kind, content in sent if i == 1 and kind == 'update_display_data'][-1]
+    assert not any(last.values())
+
+
+def test_its_page_has_no_bar(notebook, tmp_path):
+    to_html(notebook[0], tmp_path/'page.html')
+    page = (tmp_path/'page.html').read_text()
+    assert '<progress' not in page and '<th>epoch</th>' in page
+
+
+def test_make_lesson_shows_bars_in_its_terminal(capsys, monkeypatch):
+    "A bar stays in its line and is wiped; a table's new row has a line of its own. In a file there are no bars."
+    events = [({'text/plain': 'epoch'}, 'display_data'), ({'text/plain': '\rtrain: 1/2'}, 'update_display_data'),
+              ({'text/plain': '\r'}, 'update_display_data'), ({'text/plain': 'epoch\n0'}, 'update_display_data')]
+    for event in events: show(*event)
+    assert capsys.readouterr().out == 'epoch\n0\n'
+    monkeypatch.setattr('sys.stdout.isatty', lambda: True)
+    for event in events: show(*event)
+    assert capsys.readouterr().out == 'epoch\n\rtrain: 1/2\x1b[K\r\x1b[K0\n'
+
+
+script = '''
+from time import sleep
+from planet_course.core import progress
+for _ in progress(range(3), desc='outer\\nx', delay=0):
+    for _ in progress(range(3), desc='inner', delay=0): sleep(.1)
+'''
+
+
+def in_terminal(code):
+    "What a script writes to standard error, when that is a terminal."
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    run = subprocess.Popen([sys.executable, '-c', code], cwd=root, stdout=subprocess.DEVNULL, stderr=theirs)
+    os.close(theirs)
+    text = b''
+    try:
+        while more := os.read(ours, 4096): text += more
+    except OSError: pass    # so Linux says that the other end is closed
+    assert run.wait() == 0
+    os.close(ours)
+    return text.decode()
+
+
+def test_bars_in_a_terminal():
+    "One line that is wiped in the end; a name in it cannot break it."
+    text = in_terminal(script)
+    assert r'outer\nx' in text and 'inner' not in text and '\n' not in text
+    assert not text.rstrip('\r').rpartition('\r')[-1].strip()
+
+
+def test_no_bars_in_a_file(capfd):
+    exec(script, {})
+    assert ''.join(capfd.readouterr()) == ''
+
+
+source = r'''
+def f(
+    a:int,      # how many, 1 or more
+    b=dict(     # not this
+        x=1),   # what goes on
+                # below
+    *, c:str='#', # a \n in """
+    d=0) -> int: # a sum
+    "Adds."
+
+def bare(x): return x
+
+def one(x:int) -> int: # twice x
+    """Doubles.
+
+    Raises `ValueError`.
+    """
+    return 2*x
+
+def _own(x:int): # hidden
+    "Ours."
+
+class Box(NamedTuple):
+    "A box."
+    top: int    # pixels
+    _at: int    # hidden
+    def __init__(self,
+        size:int, # in pixels
+    ):
+        self.size = size
+
+    def grow(self,
+        by:int, # pixels
+    ): # the box
+        "Grow."
+'''
+
+
+def docs(text):
+    nodes = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+    return {n.name: ast.get_docstring(n) for n in nodes}
+
+
+def without_docs(text):
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node): node.body[0].value.value = ''
+    return ast.dump(tree)
+
+
+def test_docstrings_say_what_comments_say():
+    "Of parameters, fields and the result; and the code stays as it is."
+    text = documented(source)
+    assert docs(text) == {
+        'f': 'Adds.\n\nParameters:\n    a: how many, 1 or more\n    b: what goes on below\n    c: a \\n in """\n\nReturns:\n    a sum',
+        'bare': None,
+        'one': 'Doubles.\n\nRaises `ValueError`.\n\nReturns:\n    twice x',
+        '_own': 'Ours.',
+        'Box': 'A box.\n\nParameters:\n    size: in pixels\n\nAttributes:\n    top: pixels',
+        '__init__': None,
+        'grow': 'Grow.\n\nParameters:\n    by: pixels\n\nReturns:\n    the box'}
+    assert without_docs(text) == without_docs(source)
+    assert documented(text) == text
+
+
+def test_a_question_mark_shows_parameters():
+    import planet_course as pc
+    for thing, word in ((pc.fbeta, 'thresh'), (pc.ImageList, 'files'), (pc.Learner, 'loss_func'), (pc.Learner.fit_one_cycle, 'pct_start')):
+        assert f'\n{word}: ' in thing.__doc__.replace(' '*4, ''), thing
