@@ -26,7 +26,12 @@ from .core import default_device, files_below, free_memory, one_line, plot_text,
 
 # %% ../nbs/05_data_block.ipynb #e66dd879
 class Image:
-    "One tile: decoded when its pixels are first asked for, shown as a picture in a notebook."
+    """One tile: decoded when its pixels are first asked for, shown as a picture in a notebook.
+
+    Parameters:
+        file: the picture file
+        size: pixels, as for `decode`
+    """
     def __init__(self,
         file:str|Path,                     # the picture file
         size:int|tuple[int,int]|None=None, # pixels, as for `decode`
@@ -35,24 +40,43 @@ class Image:
 
     @cached_property
     def px(self) -> Tensor: # uint8, shape (3, h, w)
-        "The pixels as bytes."
+        """The pixels as bytes.
+
+        Returns:
+            uint8, shape (3, h, w)
+        """
         return decode(self.file, self.size)
 
     @property
     def data(self) -> Tensor: # float in [0, 1], shape (3, h, w)
-        "The pixels as floats."
+        """The pixels as floats.
+
+        Returns:
+            float in [0, 1], shape (3, h, w)
+        """
         return self.px.float()/255
 
     @property
     def shape(self) -> tuple[int,int,int]: # channels, height, width
-        "The shape; the file is opened only if no size was set."
+        """The shape; the file is opened only if no size was set.
+
+        Returns:
+            channels, height, width
+        """
         if self.size is None: return tuple(self.px.shape)
         return (3, self.size, self.size) if isinstance(self.size, int) else (3, *self.size)
 
     def show(self,
         ax=None, # matplotlib axes; None: new ones
     ):           # the axes
-        "Draw the tile."
+        """Draw the tile.
+
+        Parameters:
+            ax: matplotlib axes; None: new ones
+
+        Returns:
+            the axes
+        """
         if ax is None: return show_images([self.px])[0, 0]
         ax.imshow(self.px.permute(1, 2, 0))
         ax.axis('off')
@@ -318,7 +342,13 @@ class _Splits:
 # %% ../nbs/05_data_block.ipynb #85b3184c
 @dataclass(frozen=True, repr=False, eq=False)
 class ImageList(_Splits):
-    "Picture files in order, and the rows of the table that they came from."
+    """Picture files in order, and the rows of the table that they came from.
+
+    Attributes:
+        files: the pictures
+        path: the folder of the data set: caches and models go below it
+        df: the table, a row for each file
+    """
     files: tuple[str, ...]        # the pictures
     path: Path                    # the folder of the data set: caches and models go below it
     df: pd.DataFrame|None = None  # the table, a row for each file
@@ -336,6 +366,13 @@ class ImageList(_Splits):
 
         Raises `ValueError` for a missing column or name, a table without headings, and tiles with several
         rows; `FileNotFoundError` naming the tiles without a file.
+
+        Parameters:
+            df: a row for each tile
+            path: the folder of the data set
+            cols: number or name of the column with the tiles' names
+            folder: the tiles' folder, below `path`
+            suffix: what follows a name, '.jpg' for instance
         """
         return cls(_tiles_of(df, _column(df, cols), Path(path)/folder, suffix), Path(path), df)
 
@@ -350,7 +387,18 @@ class ImageList(_Splits):
         encoding:str='utf-8', # what the table is written in; 'cp1252' or 'utf-16', for instance
         header:int|None=0,  # the line with the headings; None: there is none, columns have numbers
     ) -> 'ImageList':
-        "Tiles named in a csv. Raises as `from_df` does, and `ValueError` if the table cannot be read so."
+        """Tiles named in a csv. Raises as `from_df` does, and `ValueError` if the table cannot be read so.
+
+        Parameters:
+            path: the folder of the data set
+            csv_name: the table's file name, below `path`
+            folder: the tiles' folder, below `path`
+            suffix: what follows a name, '.jpg' for instance
+            cols: number or name of the column with the tiles' names
+            sep: what separates the columns of the table
+            encoding: what the table is written in; 'cp1252' or 'utf-16', for instance
+            header: the line with the headings; None: there is none, columns have numbers
+        """
         df = _read_csv(Path(path)/csv_name, sep, encoding, header)
         return cls.from_df(df, path, cols, folder, suffix)
 
@@ -362,13 +410,24 @@ class ImageList(_Splits):
         """All pictures in a folder, sorted by name; a printed line tells of what cannot be read.
 
         Raises `FileNotFoundError` if there are none.
+
+        Parameters:
+            path: searched with all folders below it, except hidden ones
+            extensions: how pictures' names end
         """
         return cls(_pictures(Path(path), extensions), Path(path))
 
     def add(self,
         other:'ImageList',  # more tiles
     ) -> 'ImageList':       # a new list, with this one's path
-        "Both lists, one after the other. Raises `ValueError` if their tables have other columns."
+        """Both lists, one after the other. Raises `ValueError` if their tables have other columns.
+
+        Parameters:
+            other: more tiles
+
+        Returns:
+            a new list, with this one's path
+        """
         both = self.df is not None and other.df is not None
         if both and list(self.df.columns) != list(other.df.columns):
             raise ValueError(f'the tables have other columns: {list(self.df.columns)}, '
@@ -379,7 +438,11 @@ class ImageList(_Splits):
 
     @property
     def ids(self) -> list[str]: # 'train-jpg/train_0.jpg' for instance
-        "What identifies a tile: its path below the data folder, with / between; elsewhere its whole path."
+        """What identifies a tile: its path below the data folder, with / between; elsewhere its whole path.
+
+        Returns:
+            'train-jpg/train_0.jpg' for instance
+        """
         root = os.path.abspath(self.path)
         paths = [Path(os.path.abspath(f)) for f in self.files]
         return [(p.relative_to(root) if p.is_relative_to(root) else p).as_posix() for p in paths]
@@ -416,7 +479,13 @@ def _check_once(files:Sequence[str], rows:Sequence[int]) -> None:
 # %% ../nbs/05_data_block.ipynb #2bb80c7f
 @dataclass(frozen=True, repr=False, eq=False)
 class ItemLists:
-    "A list with its rows for training and for validation."
+    """A list with its rows for training and for validation.
+
+    Attributes:
+        items: all tiles
+        train_idx: rows for training
+        valid_idx: rows for validation
+    """
     items: ImageList       # all tiles
     train_idx: np.ndarray  # rows for training
     valid_idx: np.ndarray  # rows for validation
@@ -437,6 +506,11 @@ class ItemLists:
         """Labels from the table that the tiles came from.
 
         Raises `ValueError` naming rows without a label; with `label_delim` a tile may have none.
+
+        Parameters:
+            cols: column with the labels; a list: columns of 0 and 1, one a label
+            label_delim: what separates the labels of a tile; None: a tile has one
+            classes: the vocabulary; None: all labels that occur, sorted
         """
         if isinstance(cols, str) or not isinstance(cols, Iterable):
             return _label(self, _labels_from_df(self.items, cols, label_delim), classes)
@@ -446,7 +520,11 @@ class ItemLists:
     def label_from_folder(self,
         classes:Sequence[str]|None=None, # the vocabulary; None: all labels that occur, sorted
     ) -> 'LabelLists':
-        "The name of a tile's folder is its label; a line tells of tiles that lie in the data folder itself."
+        """The name of a tile's folder is its label; a line tells of tiles that lie in the data folder itself.
+
+        Parameters:
+            classes: the vocabulary; None: all labels that occur, sorted
+        """
         folders = [Path(f).parent for f in self.items.files]
         path = Path(self.items.path)
         top = folders.count(path)
@@ -460,6 +538,10 @@ class ItemLists:
         """Labels from a function of the file; any collection of names is several labels.
 
         Where the function fails, the error names the file. Raises `ValueError` naming files without a label.
+
+        Parameters:
+            func: file (a `Path`) to its label, a list of labels, or another target
+            classes: the vocabulary; None: all labels that occur, sorted
         """
         return _label(self, tuple(_ask(func, f) for f in self.items.files), classes)
 
@@ -642,6 +724,12 @@ class Category:
     """The one label of a tile. The class is a *kind of target*: it knows how targets of its kind are used.
 
     Another kind overrides what differs, and has `label(found, lists, classes) -> labels, classes, kind`.
+
+    Attributes:
+        obj: the label or labels, as they were written
+        classes: the vocabulary
+        file: the tile's picture file
+        size: the tile's pixels
     """
     obj: str|tuple                       # the label or labels, as they were written
     classes: list                        # the vocabulary
@@ -654,23 +742,39 @@ class Category:
 
     @staticmethod
     def encode(labels:Sequence, classes:list, files:Sequence[str], size) -> Tensor: # class numbers, (n,)
-        "The targets of n tiles."
+        """The targets of n tiles.
+
+        Returns:
+            class numbers, (n,)
+        """
         return _targets(labels, classes, False)
 
     @staticmethod
     def batch(yb, params, h:int, w:int): # `params`: what the tiles' transforms drew, or None
-        "The targets of a batch of `h` x `w` tiles as the loss takes them, moved as the tiles are."
+        """The targets of a batch of `h` x `w` tiles as the loss takes them, moved as the tiles are.
+
+        Returns:
+            `params`: what the tiles' transforms drew, or None
+        """
         return yb
 
     @staticmethod
     def draw(ax, y, classes:list) -> None: # `y`: one tile's part of what `batch` gives
-        "Show a target over its tile."
+        """Show a target over its tile.
+
+        Returns:
+            `y`: one tile's part of what `batch` gives
+        """
         names = [classes[i] for i in (y.nonzero().flatten() if y.ndim else [y])]
         ax.set_title(plot_text(';'.join(names)), fontsize=9)
 
     @property
     def data(self): # the class number, 0-d; for several labels float zeros and ones, shape (c,)
-        "The target."
+        """The target.
+
+        Returns:
+            the class number, 0-d; for several labels float zeros and ones, shape (c,)
+        """
         return self.encode([self.obj], self.classes, [self.file], self.size)[0]
 
     def __str__(self): return self.obj
@@ -696,7 +800,15 @@ class EmptyLabel(Category):
 # %% ../nbs/05_data_block.ipynb #00f48594
 @dataclass(frozen=True, repr=False, eq=False)
 class LabelList:
-    "Tiles with their labels; item `i` is the pair (`Image`, label), not augmented."
+    """Tiles with their labels; item `i` is the pair (`Image`, label), not augmented.
+
+    Attributes:
+        x: the tiles
+        labels: for each tile its label, or the tuple of its labels
+        classes: the vocabulary
+        kind: what a target is, see `Category`
+        size: pixels; None: as stored
+    """
     x: ImageList                       # the tiles
     labels: tuple                      # for each tile its label, or the tuple of its labels
     classes: list                      # the vocabulary
@@ -705,7 +817,11 @@ class LabelList:
 
     @property
     def targets(self) -> Tensor|list|None: # float, (n, c), for several labels a tile; long, (n,), for one
-        "The targets of all tiles: a list where they have no common shape, None where nobody knows them."
+        """The targets of all tiles: a list where they have no common shape, None where nobody knows them.
+
+        Returns:
+            float, (n, c), for several labels a tile; long, (n,), for one
+        """
         return self.kind.encode(self.labels, self.classes, self.x.files, self.size)
 
     items = property(lambda self: list(map(Path, self.x.files)), doc='The picture files.')
@@ -787,7 +903,20 @@ def _as_list(items:ImageList|Sequence, path:Path) -> ImageList:
 # %% ../nbs/05_data_block.ipynb #b1a80169
 @dataclass(frozen=True, repr=False, eq=False)
 class LabelLists:
-    "Tiles, split and labelled; the same ones can be transformed and batched many times."
+    """Tiles, split and labelled; the same ones can be transformed and batched many times.
+
+    Attributes:
+        items: all tiles
+        train_idx: rows for training
+        valid_idx: rows for validation
+        labels: for each tile its label, or the tuple of its labels
+        classes: the vocabulary
+        kind: what a target is, see `Category`
+        test_items: tiles without labels
+        tfms: transforms for training, for validation
+        size: pixels; None: not chosen yet
+        tfm_y: does the target move with the tile?
+    """
     items: ImageList                    # all tiles
     train_idx: np.ndarray               # rows for training
     valid_idx: np.ndarray               # rows for validation
@@ -811,14 +940,25 @@ class LabelLists:
 
     @cached_property
     def test(self) -> LabelList|None: # the test tiles, if there are any
-        "Tiles without labels, with the size of the others."
+        """Tiles without labels, with the size of the others.
+
+        Returns:
+            the test tiles, if there are any
+        """
         x = self.test_items
         return None if x is None else LabelList(x, ('',)*len(x), self.classes, EmptyLabel, self.size)
 
     def add_test(self,
         items:ImageList|Sequence, # tiles, or their files
     ) -> 'LabelLists':            # new lists with these test tiles
-        "Tiles to predict for, in place of others; they have no labels and get the validation transforms."
+        """Tiles to predict for, in place of others; they have no labels and get the validation transforms.
+
+        Parameters:
+            items: tiles, or their files
+
+        Returns:
+            new lists with these test tiles
+        """
         tiles, old = _as_list(items, self.items.path), self.test_items
         if old: print(f'{len(tiles)} test tiles take the place of {len(old)}; for both: add_test(old.add(new))')
         return replace(self, test_items=tiles)
@@ -826,7 +966,14 @@ class LabelLists:
     def add_test_folder(self,
         test_folder:str='test', # a folder below the path
     ) -> 'LabelLists':              # new lists with these test tiles
-        "All pictures of a folder as test tiles."
+        """All pictures of a folder as test tiles.
+
+        Parameters:
+            test_folder: a folder below the path
+
+        Returns:
+            new lists with these test tiles
+        """
         path = self.items.path
         return self.add_test(replace(ImageList.from_folder(path/test_folder), path=path))
 
@@ -838,6 +985,14 @@ class LabelLists:
         """Choose transforms and size; what is not given stays. At first: no transforms, pictures as stored.
 
         Raises `ValueError` for a size below 32, pictures of several sizes, and a `tfm_y` that does not fit.
+
+        Parameters:
+            tfms: (training, validation): `get_transforms()`, or functions; None: none
+            size: pixels; int: cut to a square; (h, w): squish; None: stored
+            tfm_y: move the target with the tile? masks, boxes, points; not labels
+
+        Returns:
+            new lists; this one keeps its own size and transforms
         """
         return _transform(self, tfms, size, tfm_y)
 
@@ -848,7 +1003,15 @@ class LabelLists:
         device:str|torch.device|None=None, # where batches go; None: a GPU if there is one
         collate_fn:Callable|None=None, # list of (uint8 tile, target) to a batch, in place of the fast way
     ) -> 'DataBunch':
-        "Loaders for these tiles. Raises `ValueError` if there is nothing to train on."
+        """Loaders for these tiles. Raises `ValueError` if there is nothing to train on.
+
+        Parameters:
+            bs: tiles in a training batch
+            val_bs: tiles in a validation batch; None: `bs`
+            cache: where tiles wait: 'disk', 'device', 'auto': a GPU with room for twice
+            device: where batches go; None: a GPU if there is one
+            collate_fn: list of (uint8 tile, target) to a batch, in place of the fast way
+        """
         return _databunch(self, bs, bs if val_bs is None else val_bs, cache, device, collate_fn)
 
     def __repr__(self): return _show_parts('LabelLists', self.train, self.valid, self.test)
@@ -923,7 +1086,20 @@ def _collate(loader:'Loader', pairs:list) -> tuple:
 # %% ../nbs/05_data_block.ipynb #1f4bbb29
 @dataclass(frozen=True, repr=False, eq=False)
 class Loader:
-    "Batches (`xb`, `yb`) on the device, `yb` None without labels; in a new order every time if `train`."
+    """Batches (`xb`, `yb`) on the device, `yb` None without labels; in a new order every time if `train`.
+
+    Attributes:
+        source: where tiles are picked from
+        rows: which of its rows, long
+        targs: the targets of all its rows, on the device; a list stays on the CPU
+        bs: tiles in a batch
+        tfms: None, an object with `sample` and `apply`, or a function on float batches
+        stats: mean and standard deviation by channel, shape (2, 3, 1, 1), on the device
+        train: shuffle, and drop a last batch that is not full?
+        collate_fn: list of (uint8 tile, target or None) to a batch
+        kind: what a target is
+        classes: what the numbers in the targets stand for, in order; None: not said
+    """
     source: _Source               # where tiles are picked from
     rows: Tensor                  # which of its rows, long
     targs: Tensor|list|None       # the targets of all its rows, on the device; a list stays on the CPU
@@ -939,17 +1115,29 @@ class Loader:
 
     @property
     def has_targets(self) -> bool: # False: nobody knows the labels, and `yb` is None
-        "Are there labels to score against?"
+        """Are there labels to score against?
+
+        Returns:
+            False: nobody knows the labels, and `yb` is None
+        """
         return self.targs is not None
 
     @property
     def n(self) -> int: # a last batch that is dropped does not count
-        "Tiles in one pass."
+        """Tiles in one pass.
+
+        Returns:
+            a last batch that is dropped does not count
+        """
         return len(self)*self.bs if self.train else len(self.rows)
 
     @property
     def files(self) -> list[str]: # in the order of the batches, if the loader is not for training
-        "The picture files."
+        """The picture files.
+
+        Returns:
+            in the order of the batches, if the loader is not for training
+        """
         return [self.source.cache.files[i] for i in self.rows.tolist()]
 
     def __iter__(self) -> Iterator:
@@ -980,7 +1168,18 @@ def _before(step:str) -> property:
 # %% ../nbs/05_data_block.ipynb #38a1ee8a
 @dataclass(frozen=True, repr=False, eq=False)
 class DataBunch:
-    "Loaders for training, validation and test tiles; made by `LabelLists.databunch`."
+    """Loaders for training, validation and test tiles; made by `LabelLists.databunch`.
+
+    Attributes:
+        lists: the tiles, with transforms and size
+        bs: tiles in a training batch
+        val_bs: tiles in a validation batch
+        cache: where tiles wait: 'auto', 'disk' or 'device'
+        device: where batches go
+        collate_fn: list of (uint8 tile, target) to a batch
+        source: the tiles that both loaders pick from
+        stats: mean and standard deviation by channel, once normalised
+    """
     lists: LabelLists             # the tiles, with transforms and size
     bs: int                       # tiles in a training batch
     val_bs: int                   # tiles in a validation batch
@@ -1002,7 +1201,11 @@ class DataBunch:
 
     @property
     def loss_func(self) -> nn.Module: # of logits and targets
-        "The loss that fits the targets."
+        """The loss that fits the targets.
+
+        Returns:
+            of logits and targets
+        """
         return self.kind.loss_func()
 
     @cached_property
@@ -1011,12 +1214,20 @@ class DataBunch:
 
     @cached_property
     def train_dl(self) -> Loader: # shuffled, full batches only
-        "Training batches."
+        """Training batches.
+
+        Returns:
+            shuffled, full batches only
+        """
         return _loader(self, self.source, self.lists, self.lists.train_idx, self._targs, self.bs, train=True)
 
     @cached_property
     def valid_dl(self) -> Loader: # in order, all tiles
-        "Validation batches."
+        """Validation batches.
+
+        Returns:
+            in order, all tiles
+        """
         return _loader(self, self.source, self.lists, self.lists.valid_idx, self._targs, self.val_bs)
 
     def test_dl(self,
@@ -1025,6 +1236,12 @@ class DataBunch:
         """Batches of other tiles; without targets, unless `items` is a `LabelList`, which knows the labels.
 
         Raises `ValueError` if there are none, or if their labels are not of this bunch's classes.
+
+        Parameters:
+            items: tiles or files; None: those of the lists
+
+        Returns:
+            in order, with validation transforms
         """
         ds = _test_list(self.lists, items)
         source = _Source(TileCache(ds.x.files, self.size, self.path/'.tiles'), self.device, self.cache)
@@ -1033,7 +1250,14 @@ class DataBunch:
     def one_batch(self,
         ds_type:str='train',    # 'train', 'valid' or 'test'
     ) -> tuple[Tensor, Tensor|None]: # xb and yb, as a learner gets them; for boxes yb is a pair
-        "The first batch of a new pass."
+        """The first batch of a new pass.
+
+        Parameters:
+            ds_type: 'train', 'valid' or 'test'
+
+        Returns:
+            xb and yb, as a learner gets them; for boxes yb is a pair
+        """
         if ds_type not in ('train', 'valid', 'test'):
             raise ValueError(f'ds_type is {ds_type!r}; not train, valid, test.')
         dl = self.test_dl() if ds_type == 'test' else getattr(self, f'{ds_type}_dl')
@@ -1043,13 +1267,27 @@ class DataBunch:
     def normalize(self,
         stats:tuple|None=None, # means and standard deviations by channel; None: those of one training batch
     ) -> 'DataBunch':          # a new bunch
-        "Subtract the mean and divide by the spread, channel by channel. Raises `ValueError` the second time."
+        """Subtract the mean and divide by the spread, channel by channel. Raises `ValueError` the second time.
+
+        Parameters:
+            stats: means and standard deviations by channel; None: those of one training batch
+
+        Returns:
+            a new bunch
+        """
         return replace(self, stats=_check_stats(self, stats))
 
     def denorm(self,
         xb:Tensor,   # tiles as a learner gets them, shape (n, 3, h, w)
     ) -> Tensor:     # about [0, 1]
-        "Undo `normalize`."
+        """Undo `normalize`.
+
+        Parameters:
+            xb: tiles as a learner gets them, shape (n, 3, h, w)
+
+        Returns:
+            about [0, 1]
+        """
         if self.stats is None: return xb
         mean, std = _stats_on(self.stats, xb.device)
         return xb*std + mean
@@ -1059,7 +1297,16 @@ class DataBunch:
         figsize:tuple|None=None,  # inches (width, height)
         ds_type:str='train',      # 'train', 'valid' or 'test'
     ) -> np.ndarray:              # the matplotlib axes, shape (rows, rows)
-        "Tiles of one batch as the network gets them, augmented but not normalised, with their targets."
+        """Tiles of one batch as the network gets them, augmented but not normalised, with their targets.
+
+        Parameters:
+            rows: rows and columns of the grid
+            figsize: inches (width, height)
+            ds_type: 'train', 'valid' or 'test'
+
+        Returns:
+            the matplotlib axes, shape (rows, rows)
+        """
         return _show_batch(self, rows, figsize, ds_type)
 
     def __repr__(self): return _show_parts('ImageDataBunch', self.train_ds, self.valid_ds, self.test_ds)
