@@ -520,12 +520,16 @@ class ItemLists:
     def label_from_folder(self,
         classes:Sequence[str]|None=None, # the vocabulary; None: all labels that occur, sorted
     ) -> 'LabelLists':
-        """The name of the folder that a tile lies in is its label.
+        """The name of a tile's folder is its label; a line tells of tiles that lie in the data folder itself.
 
         Parameters:
             classes: the vocabulary; None: all labels that occur, sorted
         """
-        return _label(self, tuple(Path(f).parent.name for f in self.items.files), classes)
+        folders = [Path(f).parent for f in self.items.files]
+        path = Path(self.items.path)
+        top = folders.count(path)
+        if top: print(f'{top} tiles lie in {one_line(str(path))} itself: their label is its name')
+        return _label(self, tuple(folder.name for folder in folders), classes)
 
     def label_from_func(self,
         func:Callable,                   # file (a `Path`) to its label, a list of labels, or another target
