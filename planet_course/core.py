@@ -438,7 +438,7 @@ def _visit(folder:Path, depth:int|None, above:tuple, closed:list) -> list[Path]:
     found = []
     for entry in entries:
         if entry.name.startswith('.'): continue
-        if not entry.is_dir(): found.append(entry)
+        if not os.path.isdir(entry): found.append(entry)
         elif depth != 1: found += _visit(entry, depth and depth - 1, (*above, here), closed)
     return found
 
