@@ -14,7 +14,7 @@ from conftest import shared
 from planet_course import cache as cache_module
 from planet_course.cache import TileCache, clear_cache, decode, open_picture, stored_size
 
-size, repeat = 160, 8     # a build that takes some tenths of a second
+size, repeat = 160, 4     # a build that takes some tenths of a second
 
 
 @pytest.fixture
