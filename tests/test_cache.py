@@ -27,7 +27,7 @@ def files(tiles):
 def spawn():
     "Starts processes that have the module loaded already, so that they build at once."
     context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['planet_course.cache'])
+    context.set_forkserver_preload(['planet_course.cache', 'planet_course.sample', 'pandas', 'pytest'])
     return context
 
 

@@ -14,7 +14,7 @@ from planet_course.core import give_back_memory, keep_freed_memory, staged, writ
 def spawn():
     "Starts processes that have the module loaded already."
     context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['planet_course.core'])
+    context.set_forkserver_preload(['planet_course.core', 'pytest'])
     return context
 
 
