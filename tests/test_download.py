@@ -827,6 +827,7 @@ def test_good_archive(how, kind, planet, tmp_path, capfd):
     folder = planet_data(archive)
     said = capfd.readouterr().out
     assert folder.is_relative_to(Config.data_path()) and content(folder) == wanted(planet, how) and archive.exists()
+    assert 'cannot be read' not in said
     assert said.count('notes/read.me') == 1 and ('train_classes.csv' in said) == (how == 'mirror')
     before = snapshot(folder)
     assert planet_data(archive) == planet_data(source=archive) == folder and snapshot(folder) == before
