@@ -79,22 +79,23 @@ def _some(names:Sequence) -> str:
 def _column(df:pd.DataFrame, col:int|str) -> pd.Series:
     "One column. Raises `ValueError` if the table does not have it, or has two of that name."
     names = list(df.columns)
-    if isinstance(col, int) and -len(names) <= col < len(names): return df.iloc[:, col]
+    if isinstance(col, int | np.integer) and -len(names) <= col < len(names): return df.iloc[:, col]
     if names.count(col) == 1: return df[col]
     what = 'no column' if col not in names else f'{names.count(col)} columns called'
     raise ValueError(f'the table has {what} {col!r}; it has {len(names)}: {names}. Give name or number.')
 
 def _pictures(path:Path, extensions:str|Sequence[str]) -> tuple:
     "Pictures below a folder, sorted, hidden ones left out. Raises `FileNotFoundError` if there are none."
-    if not path.is_dir(): raise FileNotFoundError(f'no folder at {one_line(str(path))}. Check the path.')
+    where = f'no pictures below {one_line(str(path))}'
+    if not path.is_dir(): raise FileNotFoundError(f'{where}: there is no such folder. Check the path.')
     endings = [extensions] if isinstance(extensions, str) else list(extensions)
     wanted = {f'.{e.lstrip(".").lower()}' for e in endings}
     found = [f for f in files_below(path) if f.suffix.lower() in wanted]
-    files = tuple(str(f) for f in found if f.is_file())
-    odd = [str(f) for f in found if not f.is_file()]
+    files = tuple(str(f) for f in found if os.path.isfile(f))
+    odd = [str(f) for f in found if not os.path.isfile(f)]
     if odd: print(f'left out {len(odd)} that are called pictures and are no files: {_some(odd)}')
     if files: return files
-    raise FileNotFoundError(f'no pictures below {one_line(str(path))}: looked for {_some(endings)}.')
+    raise FileNotFoundError(f'{where}: looked for {_some(endings)}.')
 
 # %% ../nbs/05_data_block.ipynb #93accf92
 def _encoding_of(head:bytes) -> str:
@@ -108,7 +109,7 @@ def _check_columns(csv:Path, df:pd.DataFrame, sep:str, header:int|None) -> None:
     first = str(df.iloc[0, 0] if header is None else df.columns[0])
     others = [s for s in ',;\t|' if s != sep and s in first]
     if df.shape[1] == 1 and others:
-        raise ValueError(f'{csv} has one column, {first!r}: its columns seem to be separated by {others[0]!r}. '
+        raise ValueError(f'{csv} has one column, {first!r}: it seems to be separated by {others[0]!r}. '
                          f'Write ImageList.from_csv(..., sep={others[0]!r}).')
     if isinstance(df.index, pd.RangeIndex): return
     raise ValueError(f'the rows of {csv} have more fields than its headings, {list(df.columns)}. Put quotes '
@@ -120,6 +121,8 @@ def _read_csv(csv:Path, sep:str=',', encoding:str='utf-8', header:int|str|None=0
         raise FileNotFoundError(f'no table at {csv}. Check the path and the name; '
                                 f'planet_folder({str(csv.parent)!r}) finds the usual layouts.')
     with open(csv, 'rb') as f: head = f.read(2)
+    if head == b'PK' and csv.suffix != '.zip':
+        raise ValueError(f'{csv} is an Excel sheet or a zip file, no csv. Save the sheet as csv first.')
     other = _encoding_of(head) if encoding == 'utf-8' else 'utf-8'
     try:
         if other.startswith('utf-16'): raise UnicodeError(f'it begins with {head}')
@@ -136,13 +139,19 @@ def _read_csv(csv:Path, sep:str=',', encoding:str='utf-8', header:int|str|None=0
 
 # %% ../nbs/05_data_block.ipynb #9018b6a1
 def _spelling(file:str) -> tuple[str,str]:
-    "What files that look alike have in common: the folder, and the name in one case and form, without blanks."
+    "What files that look alike have in common: the folder, and the name in one case, without blanks."
     folder, name = os.path.split(file)
     stem, ending = os.path.splitext(unicodedata.normalize('NFC', name.casefold()).strip())
     return folder, stem.rstrip() + ending
 
+def _files_in(folder:str) -> Iterator[str]:
+    "The files in a folder, and links to files."
+    for entry in os.scandir(folder or '.'):
+        file = os.path.join(folder, entry.name)
+        if entry.is_file(follow_symlinks=False) or os.path.isfile(file): yield file
+
 def _nearest(file:str, alike:Sequence[str], there:Iterable[str]) -> str:
-    "A sentence on the files that come nearest to one that is not there: those that look alike, or by letters."
+    "A sentence on the files nearest to one that is not there: those that look alike, or by letters."
     folder, name = os.path.split(file)
     names = map(os.path.basename, alike or (f for f in there if os.path.dirname(f) == folder))
     near = sorted(names) if alike else difflib.get_close_matches(name, list(names), 2)
@@ -158,7 +167,7 @@ def _find_files(files:Sequence[str]) -> tuple:
     if gone:
         raise FileNotFoundError(f'no tile folder at {_some(gone)}. Give folder=<its name below path>, get '
                                 'tiles with planet_data(), or make some with planet_synthetic().')
-    there = {os.path.join(d, e.name) for d in folders for e in os.scandir(d or '.') if e.is_file()}
+    there = {f for d in folders for f in _files_in(d)}
     missing = [f for f in files if f not in there]
     if not missing: return tuple(files)
     alike = {}
@@ -166,43 +175,43 @@ def _find_files(files:Sequence[str]) -> tuple:
     meant = {f: alike.get(_spelling(f), []) for f in missing}
     lost = [f for f in missing if len(meant[f]) != 1]
     if lost:
-        raise FileNotFoundError(f'{len(lost)} of {len(files)} tiles have no file: {_some(lost)}.'
-                                f'{_nearest(lost[0], meant[lost[0]], there)} Check folder= and suffix=, or get the tiles.')
+        near = _nearest(lost[0], meant[lost[0]], there)
+        raise FileNotFoundError(f'{len(lost)} of {len(files)} tiles have no file: {_some(lost)}.{near} Check '
+                                'folder= and suffix=, or get the tiles.')
     pairs = [f'{ascii(os.path.basename(f))} is {ascii(os.path.basename(meant[f][0]))}' for f in missing]
     print(f'{len(missing)} tiles are spelled otherwise on disk, and were found: {_some(pairs)}')
     return tuple(meant[f][0] if f in meant else f for f in files)
 
 # %% ../nbs/05_data_block.ipynb #ee055349
 def _check_table(df:pd.DataFrame, names:pd.Series, file_of:Callable) -> None: # `file_of` a name
-    "Raises `ValueError` where the headings are a tile, or the names are in another column."
+    "Raises `ValueError` for no rows, and where the headings are a tile, or the names in another column."
     def is_tile(name): return os.path.isfile(file_of(name))
     head = names.name
     if isinstance(head, str) and is_tile(head) and head not in set(names):
         raise ValueError(f'the heading {head!r} names a tile: the table has no headings, and would lose this '
                          'one. Read it with header=None; columns then have numbers.')
+    if not len(df): raise ValueError('the table has no rows.')
     if any(map(is_tile, names.head(10))): return
     others = [c for c in df.columns if is_tile(df[c].iloc[0])]
     if others: raise ValueError(f'column {head!r} names no tiles ({_some([names.iloc[0]])}), column '
                                 f'{others[0]!r} does: pass cols={others[0]!r}.')
-    if is_tile(df.index[0]): raise ValueError('the index of the table names the tiles: pass df.reset_index().')
+    if is_tile(df.index[0]): raise ValueError('the index names the tiles: pass df.reset_index().')
 
 def _check_rows(files:Sequence[str], names:pd.Series) -> None:
     "Raises `ValueError` for tiles that have several rows."
     counts = Counter(files)
-    twice = [name for name, f in zip(names, files) if counts[f] > 1]
+    twice = list(dict.fromkeys(name for name, f in zip(names, files) if counts[f] > 1))
     if not twice: return
-    raise ValueError(f'{len(set(twice))} tiles have several rows: {_some(list(dict.fromkeys(twice)))}. For one '
-                     f'label a row, gather them: df = df.groupby({names.name!r}, sort=False).agg(list)'
-                     '.reset_index(), then from_df(df, ...) and label_from_df(). For equal rows: '
-                     'df.drop_duplicates().')
+    raise ValueError(f'{len(twice)} tiles have several rows: {_some(twice)}. One label a row? Gather them '
+                     f'with df = df.groupby({names.name!r}, sort=False).agg(list).reset_index(), then '
+                     'from_df(df, ...) and label_from_df(). For equal rows: df.drop_duplicates().')
 
 def _tiles_of(df:pd.DataFrame, names:pd.Series, folder:Path, suffix:str) -> tuple:
     "The files of tiles named in a column of a table. Raises as `ImageList.from_df` does."
-    if not len(df): raise ValueError('the table has no rows.')
-    empty = np.flatnonzero(names.isna() | (names.astype(str).str.strip() == ''))
-    if len(empty): raise ValueError(f'{len(empty)} rows name no tile: {_some(empty)}. Drop them.')
     def file_of(name): return str(folder/f'{name}{suffix}')
     _check_table(df, names, file_of)
+    empty = np.flatnonzero(names.isna() | (names.astype(str).str.strip() == ''))
+    if len(empty): raise ValueError(f'{len(empty)} rows name no tile: {_some(empty)}. Drop them.')
     files = _find_files([file_of(name) for name in names])
     _check_rows(files, names)
     return files
@@ -233,19 +242,19 @@ def _show_parts(name:str, train, valid, test) -> str:
 def _rand_split(n:int, valid_pct:float, seed:int|None) -> tuple:
     "Rows for training, sorted, and for validation, in random order; nothing global is seeded."
     if not 0 <= valid_pct < 1: raise ValueError(f'valid_pct is {valid_pct}; give a share, 0 to below 1.')
+    if 0 < valid_pct*n < 1: print(f'valid_pct={valid_pct} of {n} tiles is less than one: none for validation')
     valid = np.random.RandomState(seed).permutation(n)[:int(valid_pct*n)]
     return np.setdiff1d(np.arange(n), valid), valid
 
 # %% ../nbs/05_data_block.ipynb #b9375226
 _claims = {'true': True, '1': True, '1.0': True, 'false': False, '0': False, '0.0': False}
 
-def _mask(col:pd.Series) -> np.ndarray: # bool, one for each row
+def _mask(col:pd.Series, cure:str) -> np.ndarray: # bool, one for each row
     "A column of True and False, or of 1 and 0, also as text. Raises `ValueError` naming rows with more."
     found = [_claims.get(str(value).strip().lower()) for value in col]
     wrong = [f'row {i} has {value!r}' for i, value in enumerate(col.tolist()) if found[i] is None]
     if not wrong: return np.array(found, bool)
-    raise ValueError(f'column {col.name!r} is not True and False, or 1 and 0, alone: {_some(wrong)}. Make such '
-                     "a column: df['is_valid'] = df['part'] == 'valid', for instance.")
+    raise ValueError(f'column {col.name!r} is not True and False, or 1 and 0, alone: {_some(wrong)}. {cure}')
 
 def _row_numbers(rows:Iterable, n:int) -> np.ndarray:
     "Rows out of `n`, from numbers or from a mask. Raises `ValueError` for what is neither."
@@ -283,9 +292,10 @@ class _Splits:
     def split_from_df(self,
         col:int|str='is_valid', # the column: True or 1 for validation, False or 0 for training
     ) -> 'ItemLists':
-        "By a column of the table that the tiles came from. Raises `ValueError` for a column of something else."
+        "By a column of the tiles' table. Raises `ValueError` for a column of something else."
         if self.df is None: raise ValueError('no table came with these tiles: use split_by_idx.')
-        return self.split_by_idx(_mask(_column(self.df, col)))
+        cure = "Make such a column: df['is_valid'] = df['part'] == 'valid', for instance."
+        return self.split_by_idx(_mask(_column(self.df, col), cure))
 
     def split_by_folder(self,
         train:str='train', # the folder below the path with the training tiles
@@ -297,7 +307,8 @@ class _Splits:
         if gone: raise ValueError(f'no tiles in {_some(gone)}; {self.path} has: {_some(sorted(set(top)))}.')
         keep = [i for i, name in enumerate(top) if name in (train, valid)]
         others = sorted(set(top) - {train, valid})
-        if others: print(f'left out {len(top) - len(keep)} tiles, in neither {train} nor {valid}: {_some(others)}')
+        gone = len(top) - len(keep)
+        if gone: print(f'left out {gone} tiles, in neither {train} nor {valid}: {_some(others)}')
         return self._rows(keep).split_by_idx([j for j, i in enumerate(keep) if top[i] == valid])
 
     def split_none(self) -> 'ItemLists':
@@ -362,6 +373,7 @@ class ImageList(_Splits):
         if both and list(self.df.columns) != list(other.df.columns):
             raise ValueError(f'the tables have other columns: {list(self.df.columns)}, '
                              f'{list(other.df.columns)}. Rename them: df.rename(columns=...).')
+        if not both and self.df is not other.df: print('one list has no table: together they have none')
         df = pd.concat([self.df, other.df], ignore_index=True) if both else None
         return replace(self, files=self.files + other.files, df=df)
 
@@ -384,7 +396,7 @@ class ImageList(_Splits):
     label_from_func, transform = _later('label_from_func', 'split'), _later('transform', 'split', 'label')
     databunch = _later('databunch', 'split', 'label', 'transform')
 
-# %% ../nbs/05_data_block.ipynb #2bb80c7f
+# %% ../nbs/05_data_block.ipynb #1cfd67d1
 def _real_files(files:Sequence[str]) -> list[str]:
     "Where files are once links are followed."
     folders = {d: os.path.realpath(d) for d in {os.path.dirname(f) for f in files}}
@@ -396,9 +408,12 @@ def _check_once(files:Sequence[str], rows:Sequence[int]) -> None:
     real = _real_files(files)
     counts = Counter(real[i] for i in rows)
     twice = sorted({files[i] for i in rows if counts[real[i]] > 1})
-    if twice: raise ValueError(f'{len(twice)} tiles are in the list more than once, or are links to others in '
-                               f'it: {_some(twice)}. A tile to train on must not judge: take the doubles out.')
+    if not twice: return
+    raise ValueError(f'{len(twice)} tiles are in the list more than once, or are links to others in it: '
+                     f'{_some(twice)}. A tile to train on must not judge. Join lists of other tiles; search '
+                     'folders without such links.')
 
+# %% ../nbs/05_data_block.ipynb #2bb80c7f
 @dataclass(frozen=True, repr=False, eq=False)
 class ItemLists:
     "A list with its rows for training and for validation."
@@ -423,15 +438,20 @@ class ItemLists:
 
         Raises `ValueError` naming rows without a label; with `label_delim` a tile may have none.
         """
-        if isinstance(cols, int | str): return _label(self, _labels_from_df(self.items, cols, label_delim), classes)
+        if isinstance(cols, str) or not isinstance(cols, Iterable):
+            return _label(self, _labels_from_df(self.items, cols, label_delim), classes)
         found, names = _labels_from_columns(self.items, list(cols), label_delim)
         return _label(self, found, names if classes is None else classes)
 
     def label_from_folder(self,
         classes:Sequence[str]|None=None, # the vocabulary; None: all labels that occur, sorted
     ) -> 'LabelLists':
-        "The name of the folder that a tile lies in is its label."
-        return _label(self, tuple(Path(f).parent.name for f in self.items.files), classes)
+        "The name of the folder that a tile lies in is its label; a line tells of tiles in the data folder itself."
+        folders = [Path(f).parent for f in self.items.files]
+        path = Path(self.items.path)
+        top = folders.count(path)
+        if top: print(f'{top} tiles lie in {one_line(str(path))} itself: their label is its name')
+        return _label(self, tuple(folder.name for folder in folders), classes)
 
     def label_from_func(self,
         func:Callable,                   # file (a `Path`) to its label, a list of labels, or another target
@@ -439,7 +459,7 @@ class ItemLists:
     ) -> 'LabelLists':
         """Labels from a function of the file; any collection of names is several labels.
 
-        Where the function fails, the error names the file too. Raises `ValueError` naming files without a label.
+        Where the function fails, the error names the file. Raises `ValueError` naming files without a label.
         """
         return _label(self, tuple(_ask(func, f) for f in self.items.files), classes)
 
@@ -463,13 +483,22 @@ def _label_column(items:ImageList, cols:int|str) -> pd.Series:
     raise ValueError(f"column {col.name!r} holds the tiles' names, not labels: give cols=, one of "
                      f'{[name for name in items.df.columns if name != col.name]}.')
 
+def _check_text(col:pd.Series) -> None:
+    "Raises `ValueError` if cells are lists that were written as text."
+    a_list = re.compile(r"""\s*[\[{]['"].*[\]}]\s*""", re.DOTALL)
+    odd = [cell for cell in col if isinstance(cell, str) and a_list.fullmatch(cell)]
+    if not odd: return
+    raise ValueError(f'column {col.name!r} has lists written as text: {_some(odd[:1])}. Before it is saved, '
+                     f"put a separator between names: df[{col.name!r}].map(';'.join).")
+
 def _cut(col:pd.Series, delim:str) -> tuple:
     "Each cell cut at the delimiter: a tuple of names. A printed line if the delimiter never occurs."
     lists = [cell for cell in col if isinstance(cell, Iterable) and not isinstance(cell, str)]
     if lists: raise ValueError(f'column {col.name!r} holds collections already: leave label_delim out.')
+    if not delim: raise ValueError("label_delim is ''; give what stands between two labels, or leave it out.")
     cells = list(map(str, col))
     if not any(delim in cell for cell in cells):
-        print(f'label_delim={delim!r} never occurs in column {col.name!r} ({_some(cells[:1])}): no tile has two')
+        print(f'label_delim={delim!r} is nowhere in column {col.name!r} ({_some(cells[:1])}): one label each')
     cut = tuple(tuple(tag.strip() for tag in cell.split(delim) if tag.strip()) for cell in cells)
     odd = sorted({tag for tags in cut for tag in tags if tag.strip(',;|') != tag})
     if odd: raise ValueError(f'labels begin or end with a separator: {_some(odd)}. Is label_delim={delim!r} '
@@ -482,19 +511,24 @@ def _labels_from_df(items:ImageList, cols:int|str, label_delim:str|None) -> tupl
     empty = col.isna() | (col.astype(str).str.strip() == '')
     rows = [f'row {i} ({Path(items.files[i]).stem})' for i in np.flatnonzero(empty)]
     if rows and (label_delim is None or items.kind):
-        raise ValueError(f'{len(rows)} tiles have no label in column {col.name!r}: {_some(rows)}. Fill them in, '
-                         'or remove the rows. (pd.read_csv takes words as NA for nothing, unless it is told '
+        raise ValueError(f'{len(rows)} tiles have no label in column {col.name!r}: {_some(rows)}. Fill them '
+                         'in, or remove the rows. (pd.read_csv takes words as NA for nothing, unless told '
                          'keep_default_na=False.) With label_delim= a tile may have none.')
-    return tuple(col) if label_delim is None else _cut(col.where(~empty, ''), label_delim)
+    _check_text(col)
+    return tuple(col) if label_delim is None else _cut(col.astype(object).where(~empty, ''), label_delim)
 
-def _labels_from_columns(items:ImageList, cols:list, label_delim:str|None) -> tuple[tuple, list[str]]:
-    "For each tile the columns that have a 1 there; and all columns' names."
-    if label_delim is not None:
+# %% ../nbs/05_data_block.ipynb #c762602f
+def _labels_from_columns(items:ImageList, cols:list, label_delim:str|None) -> tuple[tuple, list|None]:
+    "For each tile the columns that have a 1 there, and their names; for other kinds what stands there."
+    if cols and label_delim is not None:
         raise ValueError(f'cols={cols} are columns of 0 and 1, one a label; for cells that name labels write '
                          f'label_from_df(cols={cols[0]!r}, label_delim={label_delim!r}).')
+    if not cols: raise ValueError('cols is empty; give the columns with the labels.')
     columns = [_label_column(items, col) for col in cols]
+    if items.kind: return tuple(zip(*columns)), None
     names = [str(col.name) for col in columns]
-    masks = np.stack([_mask(col) for col in columns], 1)
+    cure = 'A list in cols= is columns of 0 and 1, one a label; for a column of names give its name alone.'
+    masks = np.stack([_mask(col, cure) for col in columns], 1)
     return tuple(tuple(name for name, claim in zip(names, row) if claim) for row in masks), names
 
 def _targets(labels:Sequence, classes:Sequence[str], multi:bool) -> Tensor:
@@ -507,6 +541,10 @@ def _targets(labels:Sequence, classes:Sequence[str], multi:bool) -> Tensor:
     return torch.from_numpy(targs)
 
 # %% ../nbs/05_data_block.ipynb #73ec7255
+def _tidy(text:str) -> str:
+    "A name without blanks around it, in the one of Unicode's two forms that has fewer characters."
+    return unicodedata.normalize('NFC', text.strip())
+
 def _unpacked(value):
     "A collection as a list, or as a tuple where it has no order of its own; anything else as it is."
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable): return value
@@ -532,7 +570,7 @@ def _name(value) -> str:
         raise ValueError(f'{type(value).__name__} is no name')
     if pd.isna(value) or not str(value).strip(): raise ValueError(f'{value!r} is no name')
     if isinstance(value, Real) and value % 1: raise ValueError(f'{value} is a quantity, no name')
-    return str(value).strip()
+    return _tidy(str(value))
 
 def _as_names(found:Sequence, files:Sequence[str]) -> list[str|tuple]:
     "Labels as text: one, or a tuple. Raises `ValueError` naming tiles with something else."
@@ -555,7 +593,8 @@ def _given(classes:Sequence[str]|None) -> list[str]|None:
     if classes is None: return None
     if isinstance(classes, str | set | frozenset):
         raise ValueError(f'classes is {classes!r}; give a list of names: their order is that of the outputs.')
-    names = [str(name).strip() for name in classes]
+    try: names = list(map(_name, classes))
+    except ValueError as e: raise ValueError(f'classes has something that is no name: {e}.') from None
     twice = [name for name, k in Counter(names).items() if k > 1]
     if twice: raise ValueError(f'classes has names twice: {_some(twice)}. Each is one column.')
     return names
