@@ -19,9 +19,8 @@ from filelock import FileLock, Timeout
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
-from tqdm import tqdm
 
-from .core import PICTURE_FORMATS, free_memory, staged, writable_folder
+from .core import PICTURE_FORMATS, free_memory, progress as progress_bar, staged, writable_folder
 
 # %% ../nbs/03_cache.ipynb #05ed8aec
 _magic = b'\xff\xd8', b'\x89PNG', b'RIFF', b'GIF8', b'BM', b'II*\0', b'MM\0*'   # how such files begin
@@ -345,7 +344,7 @@ def _digest_of(file:str) -> tuple[bytes, list[int]]:
 # %% ../nbs/03_cache.ipynb #efe40662
 def _in_order(work:Callable, files:list[str], workers:int, says:str, progress:bool) -> Iterator:
     "What `work` makes of each file, by threads, in order, at most 256 ahead."
-    bar = tqdm(total=len(files), desc=says, leave=False, delay=1, disable=not progress)
+    bar = progress_bar(total=len(files), desc=says, delay=1, disable=not progress)
     with bar, ThreadPoolExecutor(workers) as pool:
         for i in range(0, len(files), 256):
             for result in pool.map(work, files[i:i + 256]):

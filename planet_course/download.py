@@ -25,9 +25,8 @@ from filelock import FileLock, Timeout
 from PIL import Image
 from py7zr.exceptions import ArchiveError, DecompressionBombError
 from requests.exceptions import InvalidHeader, InvalidURL
-from tqdm import tqdm
 
-from .core import PICTURE_FORMATS, one_line
+from .core import PICTURE_FORMATS, one_line, progress
 from .sample import _full, planet_synthetic
 
 # %% ../nbs/02_download.ipynb #27981e19
@@ -261,7 +260,7 @@ def _write(
     length:int|None, # bytes that it will have in the end, as far as that is known
 ) -> None:
     "Add `body` to `part`, as far as the disk itself. Raises `DiskFullError`."
-    bar = tqdm(desc=part.stem, total=length, initial=have, unit='B', unit_scale=True, leave=False)
+    bar = progress(desc=part.stem, total=length, initial=have, unit='B', unit_scale=True)
     with bar, _room_in(part.parent, (length or 0) - have), open(part, 'ab' if have else 'wb') as out:
         for data in body: bar.update(out.write(data))
         out.flush()
@@ -451,7 +450,7 @@ def _unpack(
     most, size, total, left_out = _most(archive), archive.stat().st_size, 0, []
     refuse = partial(_refuse, archive, page)
     with _reading(archive, page), _room_in(folder, size), closing(_members(archive)) as members:
-        for m in tqdm(members, desc=f'unpacking {archive.name}', unit=' files', leave=False):
+        for m in progress(members, desc=f'unpacking {archive.name}', unit=' files'):
             path, total = PureWindowsPath(m.name), total + m.size # it knows / and \ and C:
             if path.anchor or '..' in path.parts: raise refuse(f'{m.name!r} leads out of its folder')
             if m.kind == 'other': raise refuse(f'{m.name!r} is a link, a device or a file with holes')
