@@ -197,6 +197,8 @@ def _try_metric(metric, logits:Tensor, targs:Tensor) -> None:
 
 def _try_metrics(learn, xb, yb) -> None:
     "Before hours of training, ask the metrics that will be asked after it. Nothing in the learner changes."
+    if not isinstance(yb, Tensor): raise TypeError(f'the targets of a batch are a {type(yb).__name__}; a Learner '
+                                                   'trains on one tensor of them. Has the loader labels?')
     if not learn.metrics or not len(learn.data.valid_dl or ()): return
     with torch.no_grad(): logits = learn._eval_forward()(xb)[:2]    # a compiled network keeps to its shape
     learn.model.train()
@@ -699,6 +701,13 @@ def _moved(o, device:torch.device):
     moved = o.to(device)
     return o if moved is None else moved
 
+def _check_loss(learn) -> None:
+    "Say where a loss for one label a tile is used for several, which PyTorch takes without a word."
+    wanted = getattr(_kind(learn.data), 'activation', None)
+    if wanted != 'sigmoid' or _implied_by(learn.loss_func) != 'softmax': return
+    print(f'{metric_name(learn.loss_func)} is for one label a tile, these targets may have several: '
+          'nn.BCEWithLogitsLoss() is for those.')
+
 def _check_metric(learn, metric) -> None:
     "Raise `TypeError` for what is no metric; say where it has another rule than the learner predicts by."
     if not callable(metric) and not hasattr(metric, 'update'):
@@ -741,6 +750,7 @@ class Learner:
         self.precision = pick_precision(precision, self.device)
         self.recorder, self.opt, self.scaler = Recorder(), None, None
         self.epoch, self.step, self.stop, self.xb, self.yb, self.loss = 0, 0, False, None, None, None
+        _check_loss(self)
         for m in metrics: _check_metric(self, m)
         self.metrics = [_moved(m, self.device) for m in metrics]
         self.reset_opt()

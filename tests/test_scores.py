@@ -344,3 +344,17 @@ def test_free_memory_is_read_when_the_tiles_are_there(tiles, monkeypatch):
     monkeypatch.setattr('planet_course.learner.free_memory', free)
     suggest_bs(learner(data))
     assert seen == [True]
+
+
+def test_a_loss_for_one_label_is_named_where_tiles_have_several(capsys):
+    facts = dict(device='cpu', classes=list('abc'), train_dl=[], valid_dl=None)
+    Learner(SimpleNamespace(kind=Kind('sigmoid'), **facts), net(3), nn.CrossEntropyLoss())
+    assert 'CrossEntropyLoss is for one label a tile' in capsys.readouterr().out
+    Learner(SimpleNamespace(kind=Kind('softmax'), **facts), net(3), nn.CrossEntropyLoss())
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize('targs, name', [(None, 'NoneType'), ((torch.zeros(2, 4), torch.zeros(2)), 'tuple')])
+def test_targets_that_are_no_tensor_are_named(targs, name):
+    learn = Learner(SimpleNamespace(device='cpu', classes=list('abc'), train_dl=[(torch.zeros(2, 3, 8, 8), targs)], valid_dl=None), net(3), Focal(), activation='sigmoid')
+    with pytest.raises(TypeError, match=f'targets of a batch are a {name}'): learn.fit(1)
