@@ -661,7 +661,8 @@ def _check_data(learn, new) -> None:
                          'use databunch(device=).')
 
 _implied = {nn.BCEWithLogitsLoss: 'sigmoid', F.binary_cross_entropy_with_logits: 'sigmoid',
-            nn.CrossEntropyLoss: 'softmax', F.cross_entropy: 'softmax', nn.NLLLoss: torch.exp,
+            nn.MultiLabelSoftMarginLoss: 'sigmoid', nn.NLLLoss: torch.exp,
+            nn.CrossEntropyLoss: 'softmax', F.cross_entropy: 'softmax',
             **dict.fromkeys([nn.BCELoss, F.binary_cross_entropy, nn.MSELoss, F.mse_loss, nn.L1Loss, F.l1_loss,
                              nn.SmoothL1Loss, nn.HuberLoss], 'none')}
 
