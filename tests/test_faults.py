@@ -195,3 +195,99 @@ def test_compiled_network_trains_and_saves_the_same(own_tiles):
     learn = learner(bunch(own_tiles)).load('compiled')
     compiled = learn.get_preds()[0]
     assert torch.allclose(compiled, learn.load('plain').get_preds()[0], atol=1e-5)
+
+
+class Pressing(torch.optim.SGD):
+    "Ctrl-C comes in the middle of every step."
+    def step(self, closure=None):
+        groups, self.param_groups = self.param_groups, []
+        for group in groups:
+            self.param_groups = [group]
+            super().step(closure)
+            signal.raise_signal(signal.SIGINT)
+        self.param_groups = groups
+
+
+def grouped(data, opt_func):
+    net = learner(data).model
+    return Learner(data, net, layer_groups=[net[:3], net[3:]], opt_func=opt_func)
+
+
+def test_a_step_is_whole_and_recorded_or_not_at_all(tiles):
+    learn = grouped(bunch(tiles), lambda groups: Pressing(groups, lr=.1))
+    before = [p.clone() for p in learn.model.parameters()]
+    with pytest.raises(KeyboardInterrupt): learn.fit(2, .1)
+    assert not any(torch.equal(p, old) for p, old in zip(learn.model.parameters(), before)), 'a group was left behind'
+    assert len(learn.recorder.fits[-1].losses) == len(learn.recorder.fits[-1].lrs) == 1
+
+
+def test_a_second_ctrl_c_waits_until_the_finder_has_put_everything_back(tiles, monkeypatch):
+    learn, handler = learner(bunch(tiles)), signal.getsignal(signal.SIGINT)
+    before, put_back, pressed = {k: v.clone() for k, v in learn.model.state_dict().items()}, learn.model.load_state_dict, []
+    class Press(Callback):
+        def after_batch(self, learn):
+            if learn.step == 5: signal.raise_signal(signal.SIGINT)
+    def pressing(state):
+        pressed.append(1)
+        signal.raise_signal(signal.SIGINT)
+        return put_back(state)
+    monkeypatch.setattr(learn.model, 'load_state_dict', pressing)
+    learn.callbacks, opt = [Press()], learn.opt
+    with pytest.raises(KeyboardInterrupt): learn.lr_find(start=.1, num_it=20)
+    assert pressed and learn.opt is opt and signal.getsignal(signal.SIGINT) is handler
+    assert all(torch.equal(v, before[k]) for k, v in learn.model.state_dict().items())
+
+
+def test_a_second_ctrl_c_leaves_a_fit_its_callbacks_and_its_record(tiles, monkeypatch):
+    learn, closed = learner(bunch(tiles)), []
+    class Press(Callback):
+        def after_batch(self, learn):
+            if learn.step == 1: signal.raise_signal(signal.SIGINT)
+        def after_fit(self, learn): closed.append(1)
+    def pressing():
+        signal.raise_signal(signal.SIGINT)
+        clear()
+    clear = learn.opt.zero_grad
+    class Arm(Callback):
+        def after_batch(self, learn):
+            if learn.step == 1: monkeypatch.setattr(learn.opt, 'zero_grad', pressing)
+    with pytest.raises(KeyboardInterrupt): learn.fit(1, 1e-3, callbacks=[Arm(), Press()])
+    record = learn.recorder.fits[-1]
+    assert learn.callbacks == [] and closed == [1] and len(record.losses) == len(record.lrs) == len(record.moms) == 2
+
+
+def test_an_error_in_an_fp16_step_wedges_no_later_fit(tiles):
+    class Fail(Callback):
+        def after_backward(self, learn): raise RuntimeError('no')
+    data = bunch(tiles)
+    learn = Learner(data, nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, data.c)), precision='fp16')
+    learn.scaler.load_state_dict({**learn.scaler.state_dict(), 'scale': 512.})
+    with pytest.raises(RuntimeError, match='^no$'): learn.fit(1, 1e-3, callbacks=[Fail()])
+    learn.fit(1, 1e-3)
+    assert len(learn.recorder.fits[-1].losses) == 3 and learn.scaler.get_scale() == 512.
+
+
+def test_ctrl_c_is_one_line_in_a_notebook(tiles, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv('IPYTHONDIR', str(tmp_path))
+    from IPython.core.interactiveshell import InteractiveShell
+    class Press(Callback):
+        def after_batch(self, learn):
+            if learn.step == 1: signal.raise_signal(signal.SIGINT)
+    shell, learn = InteractiveShell(), learner(bunch(tiles))
+    shell.push(dict(learn=learn, callbacks=[Press()]))
+    capsys.readouterr()
+    for call, said in (('fit(1, callbacks=callbacks)', 'stopped after 2 of 3 steps'), ('validate()', 'validate stopped: nothing was changed')):
+        if call == 'validate()': learn.model.forward = lambda xb: signal.raise_signal(signal.SIGINT)
+        result = shell.run_cell(f'learn.{call}')
+        assert isinstance(result.error_in_exec, KeyboardInterrupt), 'Run all would go on'
+        lines = capsys.readouterr().out.strip().splitlines()
+        assert len(lines) == 1 and lines[0].startswith(said)
+
+
+def test_a_script_ends_as_after_any_ctrl_c(tiles):
+    code = ('import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from test_faults import bunch, learner; '
+            'from planet_course.learner import Callback; Press = type("Press", (Callback,), dict(after_batch=lambda self, learn: signal.raise_signal(signal.SIGINT))); '
+            'learner(bunch(sys.argv[1])).fit(1, 1e-3, callbacks=[Press()])')
+    run = subprocess.run([sys.executable, '-c', code, tiles], cwd=Path(__file__).parent, capture_output=True, text=True)
+    assert run.returncode == -signal.SIGINT, 'which a shell shows as 130'
+    assert 'stopped after 1 of 3 steps' in run.stderr.splitlines()[-1] and run.stderr.count('File "') < 8
