@@ -10,7 +10,7 @@ __all__ = ['Callback', 'FitRecord', 'set_trainable', 'set_hypers', 'pick_precisi
 import difflib, inspect, io, math, random, signal, threading, time, traceback
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
-from functools import partial, wraps
+from functools import partial
 from itertools import chain
 from numbers import Real
 from pathlib import Path
@@ -23,7 +23,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from . import __version__
-from .core import LiveTable, activations, free_memory, imagenet_stats, one_line, staged, writable_folder
+from .core import (LiveTable, activations, free_memory, imagenet_stats, one_line, staged,
+                                writable_folder)
 from .metrics import accuracy_thresh, check_thresh, fbeta
 from .schedule import LRSuggestion, lr_grid, lr_range, one_cycle, smooth, suggest_lr
 
@@ -146,7 +147,7 @@ def pick_precision(
 
 # %% ../nbs/08_learner.ipynb #eb2abb92
 class _CtrlC:
-    "`with` it, Ctrl-C waits until the block is done: for what must be whole. It looks between the ends of `watch`."
+    "`with` it, Ctrl-C waits until the block is done: for what must be whole. `watch` stands around it."
     def __init__(self): self.blocks, self.pressed = 0, False
 
     def __enter__(self): self.blocks += 1
@@ -174,7 +175,7 @@ class _CtrlC:
 def _stopped(text:str) -> KeyboardInterrupt:
     "What a notebook shows as one line."
     stop = KeyboardInterrupt(text)
-    stop._render_traceback_ = lambda: [text]    # asked by IPython; after a subclass a script would end with status 1
+    stop._render_traceback_ = lambda: [text]    # IPython asks; a subclass would spoil a script's status 130
     return stop
 
 @contextmanager
@@ -187,8 +188,8 @@ def _explained(say:Callable): # `() -> what a Ctrl-C left`
         raise
     except ValueError as e:
         if 'more than 1 value per channel' not in str(e): raise
-        raise ValueError('a batch of one tile: batch norms need two or more to train. Use databunch(bs=2) or more; '
-                         f'with a DataLoader of your own, drop_last=True. ({e})') from None
+        raise ValueError('a batch of one tile: batch norms need two or more to train. Use databunch(bs=2) or '
+                         f'more; with a DataLoader of your own, drop_last=True. ({e})') from None
 
 # %% ../nbs/08_learner.ipynb #0062f3d1
 def metric_name(
@@ -224,7 +225,7 @@ def _ours(e:Exception) -> bool:
     return frame.f_globals['__name__'].partition('.')[0] == __name__.partition('.')[0]
 
 def _try_metric(metric, logits:Tensor, targs:Tensor) -> None:
-    "Raise what a metric raises for two tiles, with a note. Complaints of others may be about two being so few."
+    "Raise what a metric raises for two tiles, with a note. Others' may complain that two are so few."
     counts = hasattr(metric, 'update')
     try:
         with redirect_stdout(io.StringIO()):
@@ -238,13 +239,16 @@ def _try_metric(metric, logits:Tensor, targs:Tensor) -> None:
 
 def _try_metrics(learn, xb, yb) -> None:
     "Before hours of training, ask the metrics that will be asked after it. Nothing in the learner changes."
+    if not isinstance(yb, Tensor):
+        raise TypeError(f'the targets of a batch are a {type(yb).__name__}; a Learner trains on one tensor of '
+                        'them. Has the loader labels?')
     if not learn.metrics or not len(learn.data.valid_dl or ()): return
-    with torch.no_grad(): logits = learn._eval_forward()(xb)[:2] # of the whole batch: compiled networks keep to a shape
+    with torch.no_grad(): logits = learn._eval_forward()(xb)[:2]    # a compiled network keeps to its shape
     learn.model.train()
     for metric in learn.metrics: _try_metric(metric, logits, yb[:2].to(logits.device))
 
-_no_targets = ('this loader has no targets, so nothing can be scored; get_preds(dl) predicts its tiles. For a score, '
-               'label the tiles: ImageList...label_from_df(...), and pass that data\'s valid_dl.')
+_no_targets = ('this loader has no targets, so nothing can be scored; get_preds(dl) predicts its tiles. '
+               "For a score, label them: ImageList...label_from_df(...), and pass that data's valid_dl.")
 
 def evaluate(
     predict:Callable,       # `xb -> logits`
@@ -703,8 +707,8 @@ def _fit(learn, lrs, moms, wd, callbacks, stage):
     _use_wd(learn, wd)
     record = FitRecord(stage=stage)
     learn.recorder.records.append(record)
-    say = lambda: (f'stopped after {len(record.losses):,} of {len(lrs):,} steps: weights, optimizer and recorder are '
-                   'those of the last whole step. Fit again to go on from here, or load a stage.')
+    say = lambda: (f'stopped after {len(record.losses):,} of {len(lrs):,} steps: weights, optimizer and '
+                   'recorder are those of the last whole step. Fit again to go on, or load a stage.')
     with _explained(say), learn._ctrl_c.watch(): _epochs(learn, record, lrs, moms, callbacks)
 
 # %% ../nbs/08_learner.ipynb #7621f6ec
@@ -743,8 +747,8 @@ def _lr_find(learn, start, end, num_it, stop_div, wd):
     "One batch for each rate of the grid, until the smoothed loss is four times its best."
     grid, record, best = lr_grid(start, end, num_it), FitRecord('lr_find'), math.inf
     learn.recorder.records.append(record)
-    losses = []
-    with _explained(lambda: 'lr_find stopped: weights, optimizer and random state are what they were.'), _unchanged(learn):
+    losses, say = [], lambda: 'lr_find stopped: weights, optimizer and random state are what they were.'
+    with _explained(say), _unchanged(learn):
         _use_wd(learn, wd)
         learn.model.train()
         try:
@@ -782,7 +786,7 @@ class Recorder:
     def __init__(self): self.records:list[FitRecord] = []
 
     def __getattr__(self, name): # asked for what is not there
-        raise AttributeError(_not_here('Recorder', name, _today_recorder), name=name, obj=self)
+        raise _not_here(self, name)
 
     @property
     def fits(self) -> list[FitRecord]: # oldest first
@@ -899,50 +903,30 @@ class Recorder:
         return ax
 
 # %% ../nbs/08_learner.ipynb #f06a66cd
-_today = dict(
+_today = dict(   # names that fastai's learners had
     predict='predict(learn, tile)', export='export_model(learn, file)', TTA='tta(learn)', tta='tta(learn)',
-    to_fp16="create_cnn(..., precision='fp16')", to_bf16="create_cnn(..., precision='bf16')",
-    to_fp32="create_cnn(..., precision='fp32')", show_results='show_top_losses(data, top_losses(learn))',
-    interpret='top_losses(learn)', fine_tune='freeze(), fit_one_cycle(...), unfreeze(), fit_one_cycle(...)',
-    fit_flat_cos='fit_one_cycle(...)', set_data='learn.data = data', dls='learn.data', sched='learn.recorder',
-    cbs='learn.callbacks', opt_fn='learn.opt_func', crit='learn.loss_func', path='learn.data.path',
-    predict_array='learn.get_preds(dl)', pred_batch='learn.get_preds(dl)', clip_grad='a callback with after_backward',
-    mixup='a callback with before_batch', split='Learner(..., layer_groups=...)', precompute='learn.freeze()')
+    to_fp16="create_cnn(..., precision='fp16')", to_fp32="create_cnn(..., precision='fp32')",
+    show_results='show_top_losses(data, top_losses(learn))', interpret='top_losses(learn)',
+    fine_tune='freeze(), fit_one_cycle(...), unfreeze(), fit_one_cycle(...)', dls='learn.data',
+    set_data='learn.data = data', sched='learn.recorder', plot_lr_find='recorder.plot()',
+    plot_loss='recorder.plot_losses()', plot_sched='recorder.plot_lr()', losses='recorder.fits[-1].losses',
+    lrs='recorder.fits[-1].lrs', val_losses='recorder.fits[-1].valid_losses')
 
-_today_recorder = dict(
-    plot_lr_find='learn.recorder.plot()', plot_loss='learn.recorder.plot_losses()',
-    plot_sched='learn.recorder.plot_lr()', losses='learn.recorder.fits[-1].losses',
-    lrs='learn.recorder.fits[-1].lrs', moms='learn.recorder.fits[-1].moms',
-    val_losses='learn.recorder.fits[-1].valid_losses', metrics='learn.recorder.fits[-1].metrics',
-    values='learn.recorder.fits[-1].metrics')
-
-def _not_here(whose:str, name:str, today:dict) -> str:
-    "The text of an `AttributeError`, with today's call for a name of other days."
-    return f'{whose!r} has no attribute {name!r}' + (f'; today it is {today[name]}.' if name in today else '.')
-
-def _renamed(**today): # old parameter -> what to write
-    "Older names of parameters are refused with today's."
-    def decorate(f):
-        @wraps(f)
-        def call(*args, **kwargs):
-            old = next((name for name in today if name in kwargs), None)
-            if old: raise TypeError(f'{f.__name__}({old}=...) is written {today[old]} today.')
-            return f(*args, **kwargs)
-        return call
-    return decorate
+def _not_here(o, name:str) -> AttributeError: # naming today's call for a name of other days
+    today = f'; today it is {_today[name]}.' if name in _today else '.'
+    return AttributeError(f'{type(o).__name__!r} has no attribute {name!r}{today}', name=name, obj=o)
 
 def _describe(learn) -> str:
-    "What a learner is, in a few lines."
-    count = lambda name: f'{len(getattr(learn.data, f"{name}_dl") or ()):,}'
-    norm = '' if getattr(learn.data, 'stats', None) is None else ', normalised'
-    names = [metric_name(o) for o in (learn.loss_func, *learn.metrics)]
-    return (f'Learner of {learn.arch or type(learn.model).__name__}, {_count(learn.model.parameters()):,} parameters in '
-            f'{len(learn.layer_groups)} layer groups\n'
-            f'data: {len(getattr(learn.data, "classes", ()))} classes, {count("train")} training and {count("valid")} '
-            f'validation batches{norm}\n'
-            f'loss: {names[0]}; metrics: {", ".join(names[1:]) or "none"}; thresh {learn.thresh}; on {learn.device} in '
-            f'{learn.precision}\n'
-            f'trained: {len(learn.recorder.fits)} fits, {sum(len(r.losses) for r in learn.recorder.fits):,} steps')
+    "What a learner is, in three lines."
+    data, fits = learn.data, learn.recorder.fits
+    steps = sum(len(r.losses) for r in fits)
+    told = dict(loss=metric_name(learn.loss_func), metrics=_names(learn.metrics), thresh=learn.thresh,
+                precision=learn.precision, device=str(learn.device))
+    return (f'Learner of {learn.arch or type(learn.model).__name__}, {len(learn.layer_groups)} layer groups, '
+            f'trained in {len(fits)} fits, {steps:,} steps\n'
+            f'{len(getattr(data, "classes", ()))} classes, {len(data.train_dl):,} training and '
+            f'{len(data.valid_dl or ()):,} validation batches, stats {getattr(data, "stats", None)}\n'
+            + ', '.join(f'{k} {v}' for k, v in told.items()))
 
 def _kind(data) -> type|None:
     "What the targets of a bunch or of a loader are; None where nobody says."
@@ -953,15 +937,15 @@ def _check_classes(data, new, what:str) -> None:
     theirs = getattr(new, 'classes', None)
     ours = list(getattr(data, 'classes', ()))
     if theirs is None or list(theirs) == ours: return
-    raise ValueError(f'{what} has {len(theirs)} classes {list(theirs)[:5]}..., the model was built for {len(ours)}: '
-                     f'{ours[:5]}... Pass classes=learn.data.classes when labelling.')
+    raise ValueError(f'{what} has {len(theirs)} classes {list(theirs)[:5]}..., the model was built for '
+                     f'{len(ours)}: {ours[:5]}... Pass classes=learn.data.classes when labelling.')
 
 def _check_kind(data, new, what:str) -> None:
     "Raise `ValueError` where targets are of another kind than the model was built for."
     ours, theirs = _kind(data), _kind(new)
     if None in (ours, theirs) or ours is theirs: return
-    raise ValueError(f'{what} has targets of the kind {theirs.__name__}, the model was built for {ours.__name__}: '
-                     'label its tiles as those of learn.data were. For several labels a tile: label_delim=.')
+    raise ValueError(f'{what} has targets of the kind {theirs.__name__}, the model was built for '
+                     f'{ours.__name__}: label its tiles in the same way; several labels: label_delim=.')
 
 def _numbers(stats) -> list|None:
     "Means, then standard deviations, to seven digits; None without."
@@ -976,11 +960,11 @@ def _check_stats(data, new, what:str) -> None:
     known = ours and len(ours) == 6 and np.allclose(ours, _numbers(imagenet_stats))
     cure = f'.normalize({"imagenet_stats" if known else "learn.data.stats"})' if ours else 'no .normalize()'
     shown = lambda stats: 'not at all' if stats is None else f'with {np.round(stats, 3).tolist()}'
-    raise ValueError(f'{what} is normalised {shown(theirs)}, the tiles that the model knows {shown(ours)}: it '
-                     f'would see other colours. Make it with {cure}.')
+    raise ValueError(f'{what} is normalised {shown(theirs)}, the tiles that the model knows {shown(ours)}: '
+                     f'it would see other colours. Make it with {cure}.')
 
 def _check_loader(data, dl, scored:bool) -> None:
-    "Raise `ValueError` for what is no loader, or where its tiles or targets mean something else than the model's."
+    "Raise `TypeError` for no loader, `ValueError` where tiles or targets mean something else to the model."
     if isinstance(dl, str) or not hasattr(dl, '__iter__'):
         raise TypeError(f'{dl!r} is no loader: give data.valid_dl, data.test_dl() or data.test_dl(files).')
     if scored and not getattr(dl, 'has_targets', True): raise ValueError(_no_targets)
@@ -998,12 +982,14 @@ def _check_data(learn, new) -> None:
         raise ValueError(f'the new data has tiles of {channels[1]} channels, the model takes {channels[0]}.')
     place = lambda device: (torch.device(device).type, torch.device(device).index or 0)
     if place(new.device) != place(learn.device):
-        raise ValueError(f'the new data is on {new.device}, the model on {learn.device}: use databunch(device=).')
+        raise ValueError(f'the new data is on {new.device}, the model on {learn.device}: '
+                         'use databunch(device=).')
 
-_implied = {nn.BCEWithLogitsLoss: 'sigmoid', nn.MultiLabelSoftMarginLoss: 'sigmoid', nn.CrossEntropyLoss: 'softmax',
-            F.binary_cross_entropy_with_logits: 'sigmoid', F.cross_entropy: 'softmax',
-            nn.BCELoss: 'none', nn.MSELoss: 'none', nn.L1Loss: 'none', nn.SmoothL1Loss: 'none', nn.HuberLoss: 'none',
-            F.binary_cross_entropy: 'none', F.mse_loss: 'none', F.l1_loss: 'none', nn.NLLLoss: torch.exp}
+_implied = {nn.BCEWithLogitsLoss: 'sigmoid', F.binary_cross_entropy_with_logits: 'sigmoid',
+            nn.MultiLabelSoftMarginLoss: 'sigmoid', nn.NLLLoss: torch.exp,
+            nn.CrossEntropyLoss: 'softmax', F.cross_entropy: 'softmax',
+            **dict.fromkeys([nn.BCELoss, F.binary_cross_entropy, nn.MSELoss, F.mse_loss, nn.L1Loss, F.l1_loss,
+                             nn.SmoothL1Loss, nn.HuberLoss], 'none')}
 
 def _implied_by(loss_func) -> str|Callable|None:
     "What one of PyTorch's losses says about its logits; None for any other."
@@ -1018,8 +1004,8 @@ def activation_of(
 ) -> Callable: # logits to probabilities; a name gives the very function in `core.activations`
     """What was given; else what the loss says (its attribute `activation`); else what fits the targets.
 
-    Where nobody says, outputs are taken as they are, and a printed line says so. Raises `ValueError` for a name
-    that is none.
+    Where nobody says, outputs are taken as they are, and a printed line says so. Raises `ValueError` for a
+    name that is none.
 
     Parameters:
         loss_func: what a learner minimises
@@ -1029,17 +1015,18 @@ def activation_of(
     Returns:
         logits to probabilities; a name gives the very function in `core.activations`
     """
-    answers = given, getattr(loss_func, 'activation', None), _implied_by(loss_func), getattr(kind, 'activation', None)
-    found = next((a for a in answers if a is not None), None)
-    if found is None: print(f'{metric_name(loss_func)} does not say what its logits mean; outputs are taken as they '
-                            "are. Learner(activation='sigmoid') or 'softmax' would make probabilities of them.")
-    if found is None: return activations['none']
+    of_loss, of_kind = (getattr(o, 'activation', None) for o in (loss_func, kind))
+    found = next((a for a in (given, of_loss, _implied_by(loss_func), of_kind) if a is not None), None)
+    if found is None:
+        print(f'{metric_name(loss_func)} does not say what its logits mean; outputs are taken as they are. '
+              "Learner(activation='sigmoid') or 'softmax' would make probabilities of them.")
+        return activations['none']
     if callable(found): return found
     if found in activations: return activations[found]
-    raise ValueError(f'activation is {found!r}; give one of {", ".join(activations)}, or a function of the logits.')
+    raise ValueError(f'activation is {found!r}; give one of {", ".join(activations)}, or a function.')
 
 def _moved(o, device:torch.device):
-    "A loss or metric with its tensors on the device, as `pos_weight` or thresholds; the same where it has none."
+    "A loss or metric with its tensors (`pos_weight`, thresholds) on the device; itself where it has none."
     if isinstance(o, partial):
         new = partial(o.func, *o.args, **{k: _moved(v, device) for k, v in o.keywords.items()})
         vars(new).update(vars(o))   # a name that somebody gave it
@@ -1048,20 +1035,28 @@ def _moved(o, device:torch.device):
     moved = o.to(device)
     return o if moved is None else moved
 
+def _check_loss(learn) -> None:
+    "Say where a loss for one label a tile is used for several, which PyTorch takes without a word."
+    wanted = getattr(_kind(learn.data), 'activation', None)
+    if wanted != 'sigmoid' or _implied_by(learn.loss_func) != 'softmax': return
+    print(f'{metric_name(learn.loss_func)} is for one label a tile, these targets may have several: '
+          'nn.BCEWithLogitsLoss() is for those.')
+
 def _check_metric(learn, metric) -> None:
-    "Raise `TypeError` for what is no metric; say where it answers with another rule than the learner predicts by."
+    "Raise `TypeError` for what is no metric; say where it has another rule than the learner predicts by."
     if not callable(metric) and not hasattr(metric, 'update'):
         raise TypeError(f'{metric!r} is no metric: give a function of (logits, targets).')
     func, settings = metric, getattr(metric, 'keywords', {})
     while isinstance(func, partial): func = func.func
     if func in (accuracy_thresh, fbeta):
         settings = {k: p.default for k, p in inspect.signature(metric).parameters.items()}
-        ours, theirs = learn.activation, activation_of(None, None, settings['activation'])
-        if ours is not theirs: print(f'{metric_name(metric)} takes {settings["activation"]} of the logits, the learner '
-                                     f'{getattr(ours, "__name__", ours)}: partial({metric_name(metric)}, activation=...)')
-    other = torch.as_tensor(settings.get('thresh', learn.thresh), dtype=torch.float32).cpu()
-    if not torch.equal(other, torch.as_tensor(learn.thresh, dtype=torch.float32)):
-        print(f'{metric_name(metric)} uses thresh={settings["thresh"]}, the learner predicts at {learn.thresh}')
+        ours, theirs = learn.activation, settings['activation']
+        if ours is not activation_of(None, None, theirs):
+            print(f'{metric_name(metric)} takes {theirs} of the logits, the learner '
+                  f'{getattr(ours, "__name__", ours)}: partial({metric_name(metric)}, activation=...)')
+    thresh = settings.get('thresh', learn.thresh)
+    if not torch.equal(*(torch.as_tensor(t, dtype=torch.float32).cpu() for t in (thresh, learn.thresh))):
+        print(f'{metric_name(metric)} uses thresh={thresh}, the learner predicts at {learn.thresh}')
 
 class Learner:
     """Data, a model and the loop that fits one to the other.
@@ -1104,6 +1099,7 @@ class Learner:
         self.precision = pick_precision(precision, self.device)
         self.recorder, self.opt, self.scaler = Recorder(), None, None
         self.epoch, self.step, self.stop, self.xb, self.yb, self.loss = 0, 0, False, None, None, None
+        _check_loss(self)
         for m in metrics: _check_metric(self, m)
         self.metrics = [_moved(m, self.device) for m in metrics]
         self.reset_opt()
@@ -1111,7 +1107,7 @@ class Learner:
     def __repr__(self): return _describe(self)
 
     def __getattr__(self, name): # asked for what is not there
-        raise AttributeError(_not_here('Learner', name, _today), name=name, obj=self)
+        raise _not_here(self, name)
 
     @property
     def data(self): # settable: the model stays, the tiles change
@@ -1180,7 +1176,6 @@ class Learner:
         "Train everything."
         self.freeze_to(0)
 
-    @_renamed(n_epoch='epochs=', lrs='lr=', cbs='callbacks=', cycle_len='fit_one_cycle(epochs, lr),')
     def fit(self,
         epochs:int,                      # how often every tile is seen, 1 or more
         lr:float|slice=slice(3e-3),      # constant; see `lr_range` for what a slice means
@@ -1201,7 +1196,6 @@ class Learner:
         lrs = np.tile(lr_range(lr, len(self.layer_groups)), (steps, 1))
         _fit(self, lrs, np.full(steps, 0.9), wd, callbacks, stage)
 
-    @_renamed(cyc_len='epochs=', n_epoch='epochs=', lr_max='max_lr=', lr='max_lr=', div='div_factor=', cbs='callbacks=')
     def fit_one_cycle(self,
         epochs:int,                       # how often every tile is seen, 1 or more
         max_lr:float|slice=slice(3e-3),   # the rate at the peak; see `lr_range` for what a slice means
@@ -1236,8 +1230,6 @@ class Learner:
         if not len(self.data.train_dl): raise ValueError('no training batch: the data has too few items.')
         return int(epochs) * len(self.data.train_dl)
 
-    @_renamed(start_lr='start=', end_lr='end=', suggest_funcs='lr_find(); it gives and prints two suggestions',
-              show_plot='lr_find(), then recorder.plot(suggestion=True)')
     def lr_find(self,
         start:float=1e-7,    # first rate
         end:float=10.,       # last rate
@@ -1280,21 +1272,22 @@ class Learner:
         numbers = torch.stack([loss, *(v.to(loss) for v in values)]).tolist()  # the validation's one wait
         return dict(zip(['valid_loss', *_names(self.metrics)], numbers))
 
-    @_renamed(ds_type='get_preds() for validation, get_preds(data.test_dl()) for test tiles,', ds_idx='get_preds(dl)',
-              with_loss='top_losses(learn)', n_batch='get_preds(dl)')
     def get_preds(self,
         dl=None,           # batches, with targets or without; by default the validation tiles
         logits:bool=False, # raw outputs instead of probabilities
+        ds_type=None,      # as fastai 1 asked; refused, naming today's call
     ) -> tuple[Tensor, Tensor|None]: # probabilities (n, c), and targets or None, on the CPU
         """Predict all of `dl`: `activation` of the logits.
 
         Parameters:
             dl: batches, with targets or without; by default the validation tiles
             logits: raw outputs instead of probabilities
+            ds_type: as fastai 1 asked; refused, naming today's call
 
         Returns:
             probabilities (n, c), and targets or None, on the CPU
         """
+        if ds_type is not None: _check_loader(self.data, str(ds_type), False)
         no_loss = lambda out, yb: 0.
         _, _, out, targs = evaluate(self._eval_forward(), self._loader(dl), no_loss, (), True, 'predict')
         probs = out if logits else self.activation(out)

@@ -22,7 +22,7 @@ def _check_rows(logits:Tensor) -> None:
 def _check_shapes(logits:Tensor, targs:Tensor) -> None:
     "Raise `ValueError` unless both are (n, c) with n > 0."
     if targs is None:
-        raise ValueError('there are no targets (None): these tiles are not labelled, so nothing can be scored.')
+        raise ValueError('no targets (None): these tiles are not labelled, so nothing can be scored.')
     if targs.ndim == 1 and logits.ndim == 2:
         raise ValueError(f'targets have shape {tuple(targs.shape)}: one class number a tile. Use `accuracy`, '
                          f'or make 0/1 columns with torch.nn.functional.one_hot(targs, {logits.shape[1]}).')
@@ -36,8 +36,8 @@ def _say_probs(logits:Tensor) -> None:
     if logits.is_meta or not logits.is_floating_point(): return
     low, high = logits.aminmax()
     if not (low >= 0) & (high <= 1) & (low < high): return
-    print(f'all logits are between {low:.3g} and {high:.3g}: are they probabilities? Metrics and reports take '
-          'logits, get_preds(logits=True).')
+    print(f'all logits are between {low:.3g} and {high:.3g}: are they probabilities? Metrics and reports '
+          'take logits, get_preds(logits=True).')
 
 def _check_multi(logits:Tensor, targs:Tensor, thresh:float|Tensor=.5) -> None:
     """Raise `ValueError` unless both are (n, c) with n > 0, and the threshold is a probability.

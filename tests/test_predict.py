@@ -51,7 +51,8 @@ def made_dl(names):
     "A loader of tiles that have names and random pixels, and no files."
     source = _Source(SimpleNamespace(files=[f'somewhere/{name}.jpg' for name in names]), torch.device('cpu'), 'disk')
     source.tiles = torch.randint(256, (len(names), 3, 8, 8), dtype=torch.uint8)
-    return Loader(source, torch.arange(len(names)), torch.zeros(len(names), 1), 512)
+    stats = torch.tensor(imagenet_stats)[:, :, None, None]
+    return Loader(source, torch.arange(len(names)), torch.zeros(len(names), 1), 512, stats=stats)
 
 
 def test_all_61191_tiles(tiles, tmp_path):

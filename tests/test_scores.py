@@ -317,17 +317,16 @@ def test_older_names_lead_to_todays(data):
     for old, today in calls.items():
         with pytest.raises(AttributeError) as e: getattr(learn, old)
         assert today in str(e.value) and not hasattr(learn, old)
-    with pytest.raises(AttributeError, match='learn.recorder.plot()'): learn.recorder.plot_lr_find
+    with pytest.raises(AttributeError, match=r'today it is recorder.plot\(\)'): learn.recorder.plot_lr_find
     with pytest.raises(AttributeError, match="no attribute 'nonsense'.$"): learn.nonsense
-    for old, call in (('ds_type', lambda: learn.get_preds(ds_type='test')), ('start_lr', lambda: learn.lr_find(start_lr=1e-6)), ('cyc_len', lambda: learn.fit_one_cycle(cyc_len=1))):
-        with pytest.raises(TypeError, match=f'{old}=.*today'): call()
+    with pytest.raises(TypeError, match="data.test_dl()"): learn.get_preds(ds_type="test")
     for other in (copy.copy(learn), copy.deepcopy(learn), pickle.loads(pickle.dumps(learner(bunch(data.path))))): assert other.get_preds()[0].shape == (12, data.c)
     assert copy.deepcopy(learn.recorder).records == []
 
 
 def test_a_learner_says_what_it_is(data):
     text = repr(learner(data, metrics=[fbeta], arch='resnet18'))
-    assert all(word in text for word in ('resnet18', f'{data.c} classes', '3 training', 'normalised', 'BCEWithLogitsLoss', 'fbeta', 'cpu', '0 fits'))
+    assert all(word in text for word in ('resnet18', f'{data.c} classes', '3 training', '0.485', 'BCEWithLogitsLoss', 'fbeta', 'cpu', '0 fits'))
 
 
 # ---- how many tiles fit
@@ -345,3 +344,17 @@ def test_free_memory_is_read_when_the_tiles_are_there(tiles, monkeypatch):
     monkeypatch.setattr('planet_course.learner.free_memory', free)
     suggest_bs(learner(data))
     assert seen == [True]
+
+
+def test_a_loss_for_one_label_is_named_where_tiles_have_several(capsys):
+    facts = dict(device='cpu', classes=list('abc'), train_dl=[], valid_dl=None)
+    Learner(SimpleNamespace(kind=Kind('sigmoid'), **facts), net(3), nn.CrossEntropyLoss())
+    assert 'CrossEntropyLoss is for one label a tile' in capsys.readouterr().out
+    Learner(SimpleNamespace(kind=Kind('softmax'), **facts), net(3), nn.CrossEntropyLoss())
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize('targs, name', [(None, 'NoneType'), ((torch.zeros(2, 4), torch.zeros(2)), 'tuple')])
+def test_targets_that_are_no_tensor_are_named(targs, name):
+    learn = Learner(SimpleNamespace(device='cpu', classes=list('abc'), train_dl=[(torch.zeros(2, 3, 8, 8), targs)], valid_dl=None), net(3), Focal(), activation='sigmoid')
+    with pytest.raises(TypeError, match=f'targets of a batch are a {name}'): learn.fit(1)
