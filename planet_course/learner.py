@@ -329,9 +329,7 @@ def model_summary(
                       f'Total non-trainable params: {total - trainable:,}'])
 
 # %% ../nbs/08_learner.ipynb #509a084b
-import hashlib, io, re, zipfile
-
-from .core import one_line
+import hashlib, re, zipfile
 
 def _check_tensor(t:Tensor, name:str) -> None:
     "Raises `ValueError` for a tensor that is not plain numbers, each in a place of its own."
