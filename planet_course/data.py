@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from .cache import TileCache, decode, stored_size
-from .core import default_device, free_memory, keep_freed_memory, show_images
+from .core import default_device, free_memory, show_images
 
 # %% ../nbs/05_data_block.ipynb #e66dd879
 class Image:
@@ -352,7 +352,10 @@ class Category:
     classes: list                        # the vocabulary
     file: str = ''                       # the tile's picture file
     size: int|tuple[int,int]|None = None # the tile's pixels
-    loss_func, moves, collate_fn = nn.CrossEntropyLoss, False, None # the loss; must it move with the tile?
+    loss_func = nn.CrossEntropyLoss      # the loss
+    activation = 'softmax'               # logits to probabilities, a name in `core.activations`
+    moves = False                        # must it move with the tile?
+    collate_fn = None                    # list of (uint8 tile, target) to a batch; None: stack them
 
     @staticmethod
     def encode(labels:Sequence, classes:list, files:Sequence[str], size) -> Tensor: # class numbers, (n,)
@@ -380,6 +383,7 @@ class Category:
 class MultiCategory(Category):
     "The labels of a tile."
     loss_func = nn.BCEWithLogitsLoss
+    activation = 'sigmoid'
 
     @staticmethod
     def encode(labels, classes, files, size): return _targets(labels, classes, True)
@@ -387,9 +391,11 @@ class MultiCategory(Category):
     def __str__(self): return ';'.join(self.obj)
 
 class EmptyLabel(Category):
-    "The label of a test tile: nobody knows it, and its target is zeros."
+    "The label of a test tile: nobody knows it, so there is no target."
+    data = None
+
     @staticmethod
-    def encode(labels, classes, files, size): return torch.zeros(len(labels), len(classes))
+    def encode(labels, classes, files, size): return None
 
 # %% ../nbs/05_data_block.ipynb #00f48594
 @dataclass(frozen=True, repr=False, eq=False)
@@ -402,8 +408,8 @@ class LabelList:
     size: int|tuple[int,int]|None = None # pixels; None: as stored
 
     @property
-    def targets(self) -> Tensor|list: # float, (n, c), for several labels a tile; long, (n,), for one
-        "The targets of all tiles; a list where they have no common shape."
+    def targets(self) -> Tensor|list|None: # float, (n, c), for several labels a tile; long, (n,), for one
+        "The targets of all tiles: a list where they have no common shape, None where nobody knows them."
         return self.kind.encode(self.labels, self.classes, self.x.files, self.size)
 
     items = property(lambda self: list(map(Path, self.x.files)), doc='The picture files.')
@@ -575,31 +581,46 @@ def _finish(xb:Tensor, tfms, params, stats:Tensor|None) -> Tensor:
     return xb if stats is None else xb.sub_(stats[0]).div_(stats[1])
 
 # %% ../nbs/05_data_block.ipynb #23af2e36
-def _pick(targs:Tensor|list, rows:Tensor, rows_there:Tensor) -> Tensor|list:
+def _pick(targs:Tensor|list|None, rows:Tensor, rows_there:Tensor) -> Tensor|list:
+    if targs is None: return [None]*len(rows)
     return [targs[i] for i in rows.tolist()] if isinstance(targs, list) else targs.index_select(0, rows_there)
 
-def _to(yb:Tensor|tuple|list, device:torch.device) -> Tensor|tuple|list:
-    "Targets, or a pair of tensors, on the device; a list stays where it is."
-    if isinstance(yb, list): return yb
+def _to(yb:Tensor|tuple|list|None, device:torch.device) -> Tensor|tuple|list|None:
+    "Targets, or a pair of tensors, on the device; a list, or nothing, stays where it is."
+    if isinstance(yb, list|None): return yb
     if isinstance(yb, tuple): return tuple(_to(y, device) for y in yb)
     there = device.type == 'cuda'       # from pinned memory nobody waits for the copy
     return (yb.pin_memory() if there and not yb.is_cuda else yb).to(device, non_blocking=there)
 
+def _collate(loader:'Loader', pairs:list) -> tuple:
+    "What the user's function makes of a batch; for tiles without labels an error says what it was given."
+    try: return loader.collate_fn(pairs)
+    except Exception as e:
+        if not loader.has_targets: e.add_note('these tiles have no labels: collate_fn is given pairs '
+                                              '(tile, None), and gives (xb, None)')
+        raise
+
 # %% ../nbs/05_data_block.ipynb #1f4bbb29
 @dataclass(frozen=True, repr=False, eq=False)
 class Loader:
-    "Goes over tiles in batches (`xb`, `yb`) on the device; in a new order every time if `train`."
+    "Batches (`xb`, `yb`) on the device, `yb` None without labels; in a new order every time if `train`."
     source: _Source               # where tiles are picked from
     rows: Tensor                  # which of its rows, long
-    targs: Tensor|list            # the targets of all its rows, on the device; a list stays on the CPU
+    targs: Tensor|list|None       # the targets of all its rows, on the device; a list stays on the CPU
     bs: int                       # tiles in a batch
     tfms: object = None           # None, an object with `sample` and `apply`, or a function on float batches
     stats: Tensor|None = None     # mean and standard deviation by channel, shape (2, 3, 1, 1), on the device
     train: bool = False           # shuffle, and drop a last batch that is not full?
-    collate_fn: Callable|None = None # list of (uint8 tile, target) to a batch
+    collate_fn: Callable|None = None # list of (uint8 tile, target) to a batch; without labels targets are None
     kind: type = Category         # what a target is
+    classes: Sequence[str]|None = None # what the numbers in the targets stand for, in order; None: not said
 
     def __len__(self): return len(self.rows)//self.bs if self.train else -(-len(self.rows)//self.bs)
+
+    @property
+    def has_targets(self) -> bool: # False: nobody knows the labels, and `yb` is None
+        "Are there labels to score against?"
+        return self.targs is not None
 
     @property
     def n(self) -> int: # a last batch that is dropped does not count
@@ -623,9 +644,9 @@ class Loader:
         for i in range(0, len(self)*self.bs, self.bs):
             here, there_b = rows[i:i + self.bs], there[i:i + self.bs]
             xb, yb = self.source.pick(here, there_b), _pick(self.targs, here, there_b)
-            if self.collate_fn: xb, yb = self.collate_fn(list(zip(xb, yb)))
+            if self.collate_fn: xb, yb = _collate(self, list(zip(xb, yb)))
             xb, params = xb.to(device), _sample(self.tfms, xb, gen)
-            yb = _to(self.kind.batch(yb, params, *xb.shape[-2:]), device)
+            yb = _to(self.kind.batch(yb, params, *xb.shape[-2:]), device) if self.has_targets else None
             yield _finish(xb, self.tfms, params, self.stats), yb
 
 # %% ../nbs/05_data_block.ipynb #38a1ee8a
@@ -646,13 +667,15 @@ class DataBunch:
     test_ds = property(lambda self: self.lists.test, doc='The test tiles, or None.')
     classes = property(lambda self: self.lists.classes, doc='The names of the classes.')
     c = property(lambda self: len(self.lists.classes), doc='The number of classes.')
+    kind = property(lambda self: self.lists.kind, doc='What a target is, see `Category`.')
     size = property(lambda self: self.lists.size, doc='Pixels of a tile.')
     path = property(lambda self: self.lists.items.path, doc='The folder of the data set.')
+    channels = property(lambda self: self.source.cache.shape[1], doc='Channels of a tile.')
 
     @property
     def loss_func(self) -> nn.Module: # of logits and targets
         "The loss that fits the targets."
-        return self.lists.kind.loss_func()
+        return self.kind.loss_func()
 
     @cached_property
     def _targs(self):
@@ -661,27 +684,27 @@ class DataBunch:
     @cached_property
     def train_dl(self) -> Loader: # shuffled, full batches only
         "Training batches."
-        return _loader(self, self.source, self.lists.train_idx, self._targs, self.bs, True)
+        return _loader(self, self.source, self.lists, self.lists.train_idx, self._targs, self.bs, train=True)
 
     @cached_property
     def valid_dl(self) -> Loader: # in order, all tiles
         "Validation batches."
-        return _loader(self, self.source, self.lists.valid_idx, self._targs, self.val_bs, False)
+        return _loader(self, self.source, self.lists, self.lists.valid_idx, self._targs, self.val_bs)
 
     def test_dl(self,
-        items:ImageList|Sequence|None=None, # tiles or files; None: the ones that were added to the lists
-    ) -> Loader:                            # in order, with validation transforms; the targets are zeros
-        "Batches of tiles without labels. Raises `ValueError` if there are none."
-        lists = self.lists if items is None else self.lists.add_test(items)
-        ds = lists.test
-        if ds is None: raise ValueError('no test tiles: pass some, or call add_test_folder after labelling.')
+        items:ImageList|LabelList|Sequence|None=None, # tiles or files; None: those that were added to the lists
+    ) -> Loader: # in order, with validation transforms
+        """Batches of other tiles; without targets, unless `items` is a `LabelList`, which knows the labels.
+
+        Raises `ValueError` if there are none, or if their labels are not of this bunch's classes.
+        """
+        ds = _test_list(self.lists, items)
         source = _Source(TileCache(ds.x.files, self.size, self.path/'.tiles'), self.device, self.cache)
-        dl = _loader(self, source, range(len(ds)), ds.targets.to(self.device), self.val_bs, False)
-        return replace(dl, kind=ds.kind, collate_fn=None if self.lists.kind.collate_fn else self.collate_fn)
+        return _loader(self, source, ds, range(len(ds)), _to(ds.targets, self.device), self.val_bs)
 
     def one_batch(self,
         ds_type:str='train',    # 'train', 'valid' or 'test'
-    ) -> tuple[Tensor, Tensor]: # xb and yb, as a learner gets them; for boxes yb is a pair
+    ) -> tuple[Tensor, Tensor|None]: # xb and yb, as a learner gets them; for boxes yb is a pair
         "The first batch of a new pass."
         if ds_type not in ('train', 'valid', 'test'):
             raise ValueError(f'ds_type is {ds_type!r}; not train, valid, test.')
@@ -723,7 +746,6 @@ def _databunch(lists:LabelLists, bs:int, val_bs:int, cache:str, device, collate_
     if not n: raise ValueError(f'there are no training tiles: all {len(lists.items)} are for validation.')
     if n < bs: print(f'bs is {n}, not {bs}: there are only {n} training tiles')
     device = default_device(verbose=False) if device is None else torch.device(device)
-    if device.type == 'cpu': keep_freed_memory()
     source = _Source(TileCache(lists.items.files, lists.size, lists.items.path/'.tiles'), device, cache)
     return DataBunch(lists, min(bs, n), val_bs, cache, device, collate_fn, source)
 
@@ -731,12 +753,25 @@ def _stats_on(stats:tuple, device:torch.device) -> Tensor:
     "Mean and standard deviation where a batch is, shape (2, 3, 1, 1)."
     return torch.tensor(stats, dtype=torch.float32, device=device)[:, :, None, None]
 
-def _loader(data:DataBunch, source:_Source, rows, targs:Tensor, bs:int, train:bool) -> Loader:
-    "One loader of a bunch."
+def _loader(data:DataBunch, source:_Source, ds:LabelLists|LabelList, rows:Sequence[int], targs, bs:int,
+            train:bool=False) -> Loader:
+    "One loader of a bunch: `rows` of `source`, with targets of the kind and classes of `ds`."
     stats = None if data.stats is None else _stats_on(data.stats, data.device)
-    rows, tfms = torch.as_tensor(rows, dtype=torch.long), data.lists.tfms[0 if train else 1]
-    kind = data.lists.kind
-    return Loader(source, rows, targs, bs, tfms, stats, train, data.collate_fn or kind.collate_fn, kind)
+    rows = torch.as_tensor(rows, dtype=torch.long)
+    tfms = data.lists.tfms[0 if train else 1]
+    collate_fn = data.collate_fn or ds.kind.collate_fn
+    return Loader(source, rows, targs, bs, tfms, stats, train, collate_fn, ds.kind, ds.classes)
+
+def _test_list(lists:LabelLists, items) -> LabelList:
+    "The tiles that a test loader goes over. Raises `ValueError` if there are none, or with other labels."
+    ds = items if isinstance(items, LabelList) else (lists if items is None else lists.add_test(items)).test
+    if ds is None: raise ValueError('no test tiles: pass some, or call add_test_folder after labelling.')
+    same = ds.kind is lists.kind and list(ds.classes) == list(lists.classes)
+    if ds.kind is not EmptyLabel and not same:
+        raise ValueError(f'the tiles have other labels ({ds.kind.__name__}: {_some(ds.classes)}) than this '
+                         f'bunch ({lists.kind.__name__}: {_some(lists.classes)}). Label them with '
+                         'classes=data.classes; or pass their .x, which leaves the labels out.')
+    return replace(ds, size=lists.size)
 
 # %% ../nbs/05_data_block.ipynb #c5b9220e
 def _check_stats(data:DataBunch, stats:tuple|None) -> tuple:
@@ -754,6 +789,7 @@ def _show_batch(data:DataBunch, rows:int, figsize, ds_type:str) -> np.ndarray:
     "The first rows*rows tiles of a batch, each with its target."
     xb, yb = data.one_batch(ds_type)
     axes = show_images(data.denorm(xb[:rows*rows]).clamp(0, 1).cpu(), ncols=rows, figsize=figsize)
-    kind, yb = EmptyLabel if ds_type == 'test' else data.lists.kind, _to(yb, torch.device('cpu'))
-    for ax, y in zip(axes.flat, zip(*yb) if isinstance(yb, tuple) else yb): kind.draw(ax, y, data.classes)
+    if yb is None: return axes
+    yb = _to(yb, torch.device('cpu'))
+    for ax, y in zip(axes.flat, zip(*yb) if isinstance(yb, tuple) else yb): data.kind.draw(ax, y, data.classes)
     return axes

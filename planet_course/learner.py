@@ -18,10 +18,11 @@ from typing import Callable, Sequence
 import numpy as np
 import torch
 from torch import nn, Tensor
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from . import __version__
-from .core import LiveTable, free_memory, keep_freed_memory, staged, writable_folder
+from .core import LiveTable, activations, free_memory, staged, writable_folder
 from .metrics import check_thresh
 from .schedule import LRSuggestion, lr_grid, lr_range, one_cycle, smooth, suggest_lr
 
@@ -126,27 +127,39 @@ def _scalar(metric, value) -> Tensor:
                      f'(a 0-d tensor): average it.')
 
 # %% ../nbs/08_learner.ipynb #500c37b2
+_no_targets = ('this loader has no targets, so nothing can be scored; get_preds(dl) predicts its tiles. For a score, '
+               'label the tiles: ImageList...label_from_df(...), and pass that data\'s valid_dl.')
+
 def evaluate(
     predict:Callable,       # `xb -> logits`
-    dl,                     # batches `(xb, yb)`; `len(dl)` is their number
+    dl,                     # batches `(xb, yb)`, yb None without targets; `len(dl)` is their number
     loss_func:Callable,     # `(logits, yb) -> 0-d tensor`, a mean over the batch
     metrics:Sequence = (),  # see `metric_name`
     keep:bool = False,      # keep all logits and targets, also when no metric needs them
     label:str = 'validate', # what the progress bar says
 ) -> tuple: # mean loss (0-d), values of the metrics (list of 0-d), logits, targets (None when not kept)
-    "Run `dl` without gradients: everything stays on the device, so nothing waits until a result is read."
+    """Run `dl` without gradients: everything stays on the device, so nothing waits until a result is read.
+
+    Without targets there is no loss (0.) and there are no targets (None). Raises `ValueError` for a loader that
+    is empty, and for metrics where there are no targets.
+    """
     running = [m for m in metrics if hasattr(m, 'update')]
     keep, total, n, logits, targs = keep or len(running) < len(metrics), 0., 0, [], []
     for m in running: m.reset()
     with torch.no_grad():
         for xb, yb in tqdm(iter(dl), total=len(dl), desc=label, leave=False):
             out = predict(xb)
+            n += len(xb)
+            if keep: logits.append(out)
+            if yb is None: continue
             yb = yb.to(out.device, non_blocking=True)
-            total, n = total + loss_func(out, yb) * len(xb), n + len(xb)
+            total = total + loss_func(out, yb) * len(xb)
             for m in running: m.update(out, yb)
-            if keep: logits.append(out); targs.append(yb)
+            if keep: targs.append(yb)
         if not n: raise ValueError('no batches to evaluate: the loader is empty.')
-        logits, targs = (torch.cat(logits), torch.cat(targs)) if keep else (None, None)
+        logits = torch.cat(logits) if keep else None
+        targs = torch.cat(targs) if targs else None
+        if metrics and yb is None: raise ValueError(_no_targets)
         values = [_scalar(m, m.compute() if hasattr(m, 'update') else m(logits, targs)) for m in metrics]
     return total / n, values, logits, targs
 
@@ -446,12 +459,51 @@ class Recorder:
         return ax
 
 # %% ../nbs/08_learner.ipynb #f06a66cd
+def _kind(data) -> type|None:
+    "What the targets of a bunch or of a loader are; None where nobody says."
+    return getattr(data, 'kind', getattr(getattr(data, 'lists', None), 'kind', None))
+
+def _check_loader(data, dl, scored:bool) -> None:
+    """Raise `ValueError` where the model's columns mean something else in `dl` than in its own `data`.
+
+    With `scored` also where `dl` has no targets. A loader that is not ours need not say anything.
+    """
+    if scored and not getattr(dl, 'has_targets', True): raise ValueError(_no_targets)
+    theirs = getattr(dl, 'classes', None)
+    ours = list(getattr(data, 'classes', ()))
+    if theirs is None or list(theirs) == ours: return
+    raise ValueError(f'this loader has {len(theirs)} classes {list(theirs)[:5]}..., the model was built for '
+                     f'{len(ours)}: {ours[:5]}... Label its tiles with classes=learn.data.classes.')
+
+_implied = {nn.BCEWithLogitsLoss: 'sigmoid', nn.MultiLabelSoftMarginLoss: 'sigmoid', nn.CrossEntropyLoss: 'softmax',
+            F.binary_cross_entropy_with_logits: 'sigmoid', F.cross_entropy: 'softmax',
+            nn.BCELoss: 'none', nn.MSELoss: 'none', nn.L1Loss: 'none', nn.SmoothL1Loss: 'none', nn.HuberLoss: 'none',
+            F.binary_cross_entropy: 'none', F.mse_loss: 'none', F.l1_loss: 'none', nn.NLLLoss: torch.exp}
+
+def _implied_by(loss_func) -> str|Callable|None:
+    "What one of PyTorch's losses says about its logits; None for any other."
+    while isinstance(loss_func, partial): loss_func = loss_func.func
+    kinds = [loss_func] if hasattr(loss_func, '__name__') else type(loss_func).__mro__
+    return next((_implied[kind] for kind in kinds if kind in _implied), None)
+
 def activation_of(
-    loss_func:Callable, # what a learner minimises
-) -> Callable: # logits to probabilities
-    "Sigmoid where the loss is for several labels a tile, softmax where it is for one; other losses: nothing."
-    if isinstance(loss_func, nn.BCEWithLogitsLoss): return torch.sigmoid
-    return partial(torch.softmax, dim=1) if isinstance(loss_func, nn.CrossEntropyLoss) else nn.Identity()
+    loss_func:Callable,              # what a learner minimises
+    kind:type|None=None,             # of the targets, see `Category`; None: not known
+    given:str|Callable|None=None,    # what the user asked for: 'sigmoid', 'softmax', 'none', or a function
+) -> Callable: # logits to probabilities; a name gives the very function in `core.activations`
+    """What was given; else what the loss says (its attribute `activation`); else what fits the targets.
+
+    Where nobody says, outputs are taken as they are, and a printed line says so. Raises `ValueError` for a name
+    that is none.
+    """
+    answers = given, getattr(loss_func, 'activation', None), _implied_by(loss_func), getattr(kind, 'activation', None)
+    found = next((a for a in answers if a is not None), None)
+    if found is None: print(f'{metric_name(loss_func)} does not say what its logits mean; outputs are taken as they '
+                            "are. Learner(activation='sigmoid') or 'softmax' would make probabilities of them.")
+    if found is None: return activations['none']
+    if callable(found): return found
+    if found in activations: return activations[found]
+    raise ValueError(f'activation is {found!r}; give one of {", ".join(activations)}, or a function of the logits.')
 
 class Learner:
     "Data, a model and the loop that fits one to the other."
@@ -467,13 +519,14 @@ class Learner:
         opt_func:Callable=_adamw,           # list of parameter groups -> optimizer
         precision:str='auto',               # see `pick_precision`
         arch:str='',                        # the architecture's name, kept in saved files
+        activation:str|Callable|None=None,  # logits -> probabilities; by default see `activation_of`
     ):
         self.model, self.device, self._data = model.to(data.device), torch.device(data.device), data
-        if self.device.type == 'cpu': keep_freed_memory()
         self.loss_func = loss_func or data.loss_func
         self.metrics = list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
         self.layer_groups, self.callbacks = list(layer_groups or [model]), list(callbacks)
         self.wd, self.opt_func, self.arch = wd, opt_func, arch
+        self.activation = activation
         self.thresh = check_thresh(thresh, len(getattr(data, 'classes', ())))
         self.precision = pick_precision(precision, self.device)
         self.recorder, self.opt, self.scaler = Recorder(), None, None
@@ -502,6 +555,16 @@ class Learner:
             raise ValueError(f'the new data is on {new.device}, the model on {self.device}: '
                              f'use databunch(device=).')
         self._data = new
+
+    @property
+    def activation(self) -> Callable: # settable, as the parameter of this name
+        "Logits to probabilities, see `activation_of`."
+        return activation_of(self.loss_func, _kind(self.data), self._given)
+
+    @activation.setter
+    def activation(self, new):
+        if isinstance(new, str): activation_of(None, None, new)     # raises for a name that is none
+        self._given = new
 
     def forward(self,
         xb:Tensor, # a batch on the learner's device
@@ -580,27 +643,29 @@ class Learner:
         dl=None, # batches with targets; by default the validation tiles
     ) -> dict[str, float]: # `valid_loss` and every metric by name
         "Loss and metrics over all of `dl`."
-        loss, values, _, _ = evaluate(self._eval_forward(), self._loader(dl), self.loss_func, self.metrics)
+        dl = self._loader(dl, scored=True)
+        loss, values, _, _ = evaluate(self._eval_forward(), dl, self.loss_func, self.metrics)
         numbers = torch.stack([loss, *(v.to(loss) for v in values)]).tolist()  # the validation's one wait
         return dict(zip(['valid_loss', *_names(self.metrics)], numbers))
 
     def get_preds(self,
-        dl=None,           # batches with targets; by default the validation tiles
+        dl=None,           # batches, with targets or without; by default the validation tiles
         logits:bool=False, # raw outputs instead of probabilities
-    ) -> tuple[Tensor, Tensor]: # probabilities (n, c) and targets, both on the CPU
-        "Predict all of `dl`: sigmoid or softmax of the logits, as the loss implies."
-        activation = nn.Identity() if logits else activation_of(self.loss_func)
+    ) -> tuple[Tensor, Tensor|None]: # probabilities (n, c), and targets or None, on the CPU
+        "Predict all of `dl`: `activation` of the logits."
         no_loss = lambda out, yb: 0.
         _, _, out, targs = evaluate(self._eval_forward(), self._loader(dl), no_loss, (), True, 'predict')
-        return activation(out).cpu(), targs.cpu()
+        probs = out if logits else self.activation(out)
+        return probs.cpu(), None if targs is None else targs.cpu()
 
     def _eval_forward(self):
         self.model.eval()
         return lambda xb: self.forward(xb.to(self.device, non_blocking=True))
 
-    def _loader(self, dl):
+    def _loader(self, dl=None, scored=False):
         dl = self.data.valid_dl if dl is None else dl
         if not len(dl or ()): raise ValueError('nothing to validate on: split_by_rand_pct, or pass a loader.')
+        _check_loader(self.data, dl, scored)
         return dl
 
     def _facts(self): return {'arch': self.arch, 'classes': list(self.data.classes)}

@@ -17,8 +17,10 @@ from torch import Tensor
 def _check_rows(logits:Tensor) -> None:
     if not len(logits): raise ValueError('no tiles to score. Is the validation set empty?')
 
-def _check_multi(logits:Tensor, targs:Tensor, thresh:float|Tensor=.5) -> None:
-    "Raise `ValueError` unless both are (n, c) with n > 0, and the threshold is a probability."
+def _check_shapes(logits:Tensor, targs:Tensor) -> None:
+    "Raise `ValueError` unless both are (n, c) with n > 0."
+    if targs is None:
+        raise ValueError('there are no targets (None): these tiles are not labelled, so nothing can be scored.')
     if targs.ndim == 1 and logits.ndim == 2:
         raise ValueError(f'targets have shape {tuple(targs.shape)}: one class number a tile. Use `accuracy`, '
                          f'or make 0/1 columns with torch.nn.functional.one_hot(targs, {logits.shape[1]}).')
@@ -26,6 +28,22 @@ def _check_multi(logits:Tensor, targs:Tensor, thresh:float|Tensor=.5) -> None:
         raise ValueError(f'logits {tuple(logits.shape)} and targets {tuple(targs.shape)} must have one '
                          'shape, (tiles, labels).')
     _check_rows(logits)
+
+def _say_probs(logits:Tensor) -> None:
+    "One printed line where logits are all within [0, 1]. On a GPU this waits: call it once for all tiles."
+    if logits.is_meta or not logits.is_floating_point(): return
+    low, high = logits.aminmax()
+    if not (low >= 0) & (high <= 1) & (low < high): return
+    print(f'all logits are between {low:.3g} and {high:.3g}: are they probabilities? Metrics and reports take '
+          'logits, get_preds(logits=True).')
+
+def _check_multi(logits:Tensor, targs:Tensor, thresh:float|Tensor=.5) -> None:
+    """Raise `ValueError` unless both are (n, c) with n > 0, and the threshold is a probability.
+
+    Logits that look like probabilities are named in a printed line.
+    """
+    _check_shapes(logits, targs)
+    _say_probs(logits)
     if not isinstance(thresh, Tensor) and not 0 <= thresh < 1:
         raise ValueError(f'thresh={thresh!r} is not a probability, at least 0 and below 1.')
 
@@ -105,7 +123,7 @@ def average_precision(
     A blind guess gets about the label's prevalence. Equal scores count as one step, as in scikit-learn.
     Raises `ValueError` if the shapes differ or there are no rows.
     """
-    _check_multi(logits, targs)
+    _check_shapes(logits, targs)
     scores, order = logits.T.contiguous().sort(descending=True)         # (c, n)
     true = targs.T.gather(1, order).float()
     above = len(logits) - torch.searchsorted(scores.flip(1), scores)    # tiles with this score or more

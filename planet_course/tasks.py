@@ -240,12 +240,13 @@ def _pad(pairs:Sequence[tuple], pad_idx:int) -> tuple[Tensor, Tensor]:
     return boxes, labels
 
 def bb_pad_collate(
-    samples:Sequence[tuple],    # pairs (tile, (boxes (k, 4), labels (k,))), each with a k of its own
+    samples:Sequence[tuple],    # pairs (tile, (boxes (k, 4), labels (k,))), each with a k of its own, or None
     pad_idx:int=0,              # the label of what is filled up
-) -> tuple:                     # tiles (n, 3, h, w), then the pair boxes (n, m, 4), labels (n, m)
+) -> tuple:                     # tiles (n, 3, h, w), then the pair boxes (n, m, 4), labels (n, m), or None
     "A batch of tiles with boxes; where a tile has fewer than the most, nothings stand in front of its own."
+    xb = torch.stack([x.data for x, _ in samples])
     pairs = [y.data if isinstance(y, Category) else y for _, y in samples]
-    return torch.stack([x.data for x, _ in samples]), _pad(pairs, pad_idx)
+    return xb, None if None in pairs else _pad(pairs, pad_idx)
 
 # %% ../nbs/13_more_data_blocks.ipynb #c0bbde0a
 def _pixels(ax, y, x) -> tuple: # rows, columns
@@ -255,7 +256,7 @@ def _pixels(ax, y, x) -> tuple: # rows, columns
 
 class Points(Category):
     "k points in every tile; batches are float, (n, 2k): y and x of each, -1 to 1 between the edges."
-    loss_func, moves = nn.MSELoss, True
+    loss_func, activation, moves = nn.MSELoss, 'none', True
 
     @staticmethod
     def label(found:tuple, lists:ItemLists, classes:Sequence[str]|None) -> tuple:
@@ -306,7 +307,8 @@ def _are_boxes(o) -> bool: # a pair: as many boxes of four numbers as names
 # %% ../nbs/13_more_data_blocks.ipynb #625d3bd7
 class Boxes(Category):
     "Boxes in a tile with their classes; batches are the pair that `bb_pad_collate` gives."
-    loss_func, moves, collate_fn = staticmethod(_no_loss), True, staticmethod(bb_pad_collate)
+    loss_func, activation, moves = staticmethod(_no_loss), 'none', True
+    collate_fn = staticmethod(bb_pad_collate)
 
     @staticmethod
     def label(found:tuple, lists:ItemLists, classes:Sequence[str]|None) -> tuple:

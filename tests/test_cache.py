@@ -1,14 +1,16 @@
 """Tile caches that were killed, raced for, damaged, outdated or moved: never a wrong tile, never an error without a way on."""
-import multiprocessing, os, random, resource, shutil, signal, time
+import io, multiprocessing, os, random, resource, shutil, signal, struct, time, zlib
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from filelock import FileLock
+from PIL import ExifTags, Image
 
 from planet_course import cache as cache_module
-from planet_course.cache import TileCache, decode
+from planet_course.cache import TileCache, decode, open_picture, stored_size
 
 size, repeat = 160, 8     # a build that takes some tenths of a second
 
@@ -133,3 +135,67 @@ def test_moved_data_folder(tiles, tmp_path, monkeypatch):
     moved = at('there')[:]
     monkeypatch.undo()
     assert (moved == torch.stack([decode(tmp_path/'there'/'train-jpg'/name, 64) for name in names])).all()
+
+
+def oriented(picture, turn):
+    "A JPEG's bytes, with an EXIF orientation."
+    exif, out = Image.Exif(), io.BytesIO()
+    exif[ExifTags.Base.Orientation] = turn
+    picture.save(out, 'jpeg', exif=exif, quality=100, subsampling=0)
+    return out.getvalue()
+
+
+def test_a_program_is_no_picture(tmp_path):
+    "PostScript under a picture's name is not run, and the formats are named."
+    (tmp_path/'tile.jpg').write_bytes(b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n')
+    for read in (decode, stored_size):
+        with pytest.raises(ValueError, match='tile.jpg.*JPEG, PNG, WebP, GIF, BMP or TIFF'): read(tmp_path/'tile.jpg')
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='this system has no named pipes')
+def test_a_pipe_is_no_picture(tmp_path, spawn):
+    "Nobody waits for it; a process of its own, so that a hanging one can be ended."
+    os.mkfifo(tmp_path/'pipe.jpg')
+    answer = spawn.Queue()
+    process = spawn.Process(target=say_why, args=(tmp_path/'pipe.jpg', answer))
+    process.start()
+    try: assert answer.get(timeout=20).endswith('pipe.jpg: this is no file.')
+    finally: process.kill()
+
+
+def say_why(file, answer):
+    try: stored_size(file)
+    except ValueError as e: answer.put(str(e))
+
+
+def test_every_orientation():
+    "A gradient that a camera stored in each of the eight ways comes out the same."
+    upright = np.zeros((24, 40, 3), np.uint8)
+    upright[..., 0], upright[..., 1] = np.arange(24)[:, None]*10, np.arange(40)*6
+    undo = {1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: lambda a: a.swapaxes(0, 1),
+            6: np.rot90, 7: lambda a: np.rot90(a, 2).swapaxes(0, 1), 8: lambda a: np.rot90(a, -1)}
+    for turn, stored in undo.items():
+        data = oriented(Image.fromarray(np.ascontiguousarray(stored(upright))), turn)
+        off = (decode(data).permute(1, 2, 0).int() - torch.from_numpy(upright).int()).abs()
+        assert off.shape == (24, 40, 3) and off.max() < 8, turn
+        assert stored_size(data) == (24, 40), turn
+        with open_picture(Image.open(io.BytesIO(data))) as picture: assert picture.size == (40, 24)
+
+
+def test_orientation_behind_the_pixels_of_a_png(tmp_path):
+    "Some programs write it there."
+    out = io.BytesIO()
+    Image.new('RGB', (40, 24)).save(out, 'png')
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    body = b'eXIf' + exif.tobytes()[6:]
+    chunk = struct.pack('>I', len(body) - 4) + body + struct.pack('>I', zlib.crc32(body))
+    (tmp_path/'a.png').write_bytes(out.getvalue()[:-12] + chunk + out.getvalue()[-12:])
+    assert stored_size(tmp_path/'a.png') == (40, 24) and decode(tmp_path/'a.png').shape == (3, 40, 24)
+
+
+def test_broken_exif_is_none(tiles, tmp_path):
+    file = next((tiles/'train-jpg').iterdir())
+    data = file.read_bytes()
+    broken = data[:2] + b'\xff\xe1' + struct.pack('>H', 14) + b'Exif\0\0MM\0*\xff\xff' + data[2:]
+    assert (decode(broken) == decode(file)).all()

@@ -10,8 +10,8 @@ from planet_course.cache import decode
 from planet_course.core import seed_everything
 from planet_course.data import ImageList
 from planet_course.predictor import export_model, predict, tta
-from planet_course.tasks import (Boxes, MeanIoU, ObjectItemList, PixelAccuracy, PointsItemList, SegmentationItemList, _on_tile,
-                                 _read_mask, bb_pad_collate, unet_learner)
+from planet_course.tasks import (Boxes, Mask, MeanIoU, ObjectItemList, PixelAccuracy, Points, PointsItemList, SegmentationItemList,
+                                 _on_tile, _read_mask, bb_pad_collate, unet_learner)
 
 codes = ['nothing', 'left', 'right']
 
@@ -71,14 +71,20 @@ def test_a_batch_without_boxes():
 
 
 def test_test_tiles_have_no_target(scene):
-    "A collate function for boxes is not asked to fill up what has none."
+    "A collate function for boxes has nothing to fill up where nothing is known."
     path, boxes = scene
     lists = ObjectItemList.from_folder(path/'images').split_none().label_from_func(lambda f: boxes[f.name])
     data = lists.add_test([path/'images/0.png']).transform(size=64).databunch(2, collate_fn=bb_pad_collate)
     xb, yb = data.one_batch('test')
-    assert xb.shape == (1, 3, 64, 64) and not yb.any()
+    assert xb.shape == (1, 3, 64, 64) and yb is None
     assert data.show_batch(1, ds_type='test').shape == (1, 1)
     assert [str(y) for _, y in data.test_ds] == ['']
+
+
+def test_each_kind_names_its_activation():
+    from planet_course.core import activations
+    named = {kind.__name__: kind.activation for kind in (Mask, Points, Boxes)}
+    assert named == {'Mask': 'softmax', 'Points': 'none', 'Boxes': 'none'} and activations.keys() >= set(named.values())
 
 
 def test_lists_keep_their_kind(scene):
