@@ -190,45 +190,240 @@ def model_summary(
                       f'Total non-trainable params: {total - trainable:,}'])
 
 # %% ../nbs/08_learner.ipynb #509a084b
+import hashlib, io, re, zipfile
+
+from .core import one_line
+
+def _check_tensor(t:Tensor, name:str) -> None:
+    "Raises `ValueError` for a tensor that is not plain numbers, each in a place of its own."
+    plain = type(t) in (Tensor, nn.Parameter) and t.layout is torch.strided and not (t.is_quantized or t.is_meta)
+    if not plain: raise ValueError(f'{name} is no plain tensor ({type(t).__name__}, {t.layout}, {t.dtype})')
+    room = t.untyped_storage().nbytes()
+    if t.numel()*t.element_size() > room: raise ValueError(f'{name}: {tuple(t.shape)} numbers in {room} bytes')
+
+def _add(sha, value, name:str) -> None:
+    "Add a value, and all that is in it, to a digest. Raises `ValueError` for what is neither tensor nor plain."
+    if isinstance(value, Tensor):
+        _check_tensor(value, name)
+        sha.update(f'{value.dtype} {tuple(value.shape)} '.encode())
+        sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    elif isinstance(value, dict):
+        sha.update(f'dict {len(value)} '.encode())
+        for k, v in value.items():
+            _add(sha, k, f'a key of {name}')
+            _add(sha, v, f'{name}.{k}')
+    elif isinstance(value, (list, tuple)):
+        sha.update(f'{type(value).__name__} {len(value)} '.encode())
+        for v in value: _add(sha, v, f'an item of {name}')
+    elif value is None or type(value) in (str, int, float, bool): sha.update(f'{value!r} '.encode())
+    else: raise ValueError(f'{name} is a {type(value).__name__}; tensors, text and numbers can be kept')
+
+def _digest(state:dict) -> str: # SHA-256, in hexadecimal
+    "Of all that `state` holds, however it is stored."
+    sha = hashlib.sha256()
+    _add(sha, state, 'state')
+    return sha.hexdigest()
+
 def save_state(
     file:Path,  # where to write
-    state:dict, # tensors and plain values, nothing that needs pickled classes
+    state:dict, # tensors and plain values: text, numbers, lists and dicts of such
 ) -> None:
-    "Write `state` beside `file` first, see `staged`: `file` is always whole."
-    with staged(file) as temp: torch.save(state, temp)
+    """Write `state` with a digest of it, beside `file` first, see `staged`: `file` is always whole.
+
+    Raises `ValueError` for what is neither a tensor nor plain, `OSError` where nothing can be written.
+    """
+    memory = io.BytesIO()    # torch.save itself would hide that a disk is full
+    torch.save({**state, 'digest': _digest(state)}, memory)
+    with staged(file) as temp: temp.write_bytes(memory.getbuffer())
+
+# %% ../nbs/08_learner.ipynb #3f7de821
+def _check_zip(file:Path) -> None:
+    "Raises `ValueError` for an archive that is not as PyTorch writes it, or was changed since."
+    with zipfile.ZipFile(file) as packed:
+        parts = packed.infolist()
+        stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
+        if not stored or sum(part.file_size for part in parts) > file.stat().st_size:
+            raise ValueError('it would grow when it is read')
+        bad = packed.testzip()
+        if bad: raise ValueError(f'{bad} does not have its checksum')
+
+def _read_pickled(file:Path, most:int, what:str): # what `torch.save` wrote
+    """Read tensors and plain values. Raises `ValueError` for what is damaged, above `most` bytes, or holds code."""
+    if not file.is_file(): raise ValueError(f'{file} is no plain file.')
+    size = file.stat().st_size
+    if size > most: raise ValueError(f'{file} has {size/1e6:,.0f} MB, far more than this network fills.')
+    try:
+        if zipfile.is_zipfile(file): _check_zip(file)
+        return torch.load(file, map_location='cpu', weights_only=True)
+    except OSError: raise
+    except Exception as e:
+        code = re.search(r'Unsupported global: GLOBAL ([\w.]+)', str(e))
+        why = f'{type(e).__name__}: {one_line(str(e))[:120]}'
+        if code: why = (f'it holds a {code[1]}, which is code, and was not opened. Whoever has it saves the weights '
+                        'alone: torch.save(model.state_dict(), file)')
+        raise ValueError(f'{file} is not {what}, or is damaged: {why}') from e
+
+def _is_state(o) -> bool: # a state dict: names and tensors
+    return isinstance(o, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in o.items())
+
+def _is_opt(opt) -> bool: # an optimizer's state as `save` keeps it; earlier versions had it by position
+    if not isinstance(opt, dict) or 'param_groups' in opt: return isinstance(opt, (dict, type(None)))
+    names, state = opt.get('names'), opt.get('state')
+    named = isinstance(names, list) and all(isinstance(n, str) for n in names) and isinstance(opt.get('kind'), str)
+    return named and isinstance(state, dict) and all(n in names and isinstance(s, dict) for n, s in state.items())
+
+def _broken(state:dict) -> list[str]: # the first three
+    "The tensors with NaN among them."
+    return [k for k, v in state.items() if isinstance(v, Tensor) and v.isnan().any()][:3]
+
+def _check_parts(state) -> None:
+    "Raises `ValueError` unless `state` has the parts of a stage, each of its kind, and no NaN."
+    if {'model', 'opt', 'facts'} - {*state}: raise ValueError('parts are missing')
+    if not _is_state(state['model']) or not isinstance(state['facts'], dict) or not _is_opt(state['opt']):
+        raise ValueError('its parts are not what their names say')
+    broken = [k for k, v in state['model'].items() if v.isnan().any()]
+    if broken: raise ValueError(f'NaN in {one_line(", ".join(broken[:3]))}')
+
+def _check_digest(state:dict) -> None:
+    "Raises `ValueError` if `state` is not what was saved, or holds what cannot be saved."
+    if not isinstance(state, dict): raise ValueError('it holds no parts')
+    digest = _digest({k: v for k, v in state.items() if k != 'digest'})
+    if state.get('digest', digest) != digest: raise ValueError('it was changed since: its digest is another')
+
+def _most(model:nn.Module) -> int: # bytes
+    "What a file of weights can have at most: room for a larger head, and an optimizer's state."
+    return 2**26 + 100*sum(t.nbytes for t in model.state_dict().values() if isinstance(t, Tensor))
+
+# %% ../nbs/08_learner.ipynb #c454a062
+def _form(value) -> str:
+    "Shape of a tensor, and dtype where it is not the usual one; the class of any other value."
+    if not isinstance(value, Tensor): return type(value).__name__
+    return f'{tuple(value.shape)} {value.dtype}'.removesuffix(' torch.float32')
 
 def _differing_tensors(theirs:dict, ours:dict) -> list[str]:
-    "The tensors that one side lacks, or that differ in shape: the first three, and how many more."
-    shape = lambda state, name: tuple(state[name].shape) if name in state else 'absent'
-    found = [f'{k}: {shape(theirs, k)} in the file, {shape(ours, k)} here'
-             for k in {**theirs, **ours} if shape(theirs, k) != shape(ours, k)]
+    "What one side lacks, or has in another form: the first three, and how many more."
+    form = lambda state, name: _form(state[name]) if name in state else 'absent'
+    found = [f'{one_line(k)}: {form(theirs, k)} in the file, {form(ours, k)} here'
+             for k in {**theirs, **ours} if form(theirs, k) != form(ours, k)]
     return found[:3] + ([f'and {len(found) - 3} more tensors'] if len(found) > 3 else [])
 
-def load_state(
-    file:Path,           # a file made by `save_state`, with keys `model`, `opt` and `facts`
-    model:nn.Module,     # gets the weights, strictly
-    facts:dict,          # what this side is: architecture, classes
-    device:torch.device, # where the tensors go
-) -> dict: # what the file held
-    """Load weights into `model`.
+def _difference(name:str, theirs, ours) -> str:
+    "A fact that differs; of two lists, what only one has."
+    if not isinstance(theirs, list) or not isinstance(ours, list):
+        return f'{name} is {repr(theirs)[:200]} in the file, {repr(ours)[:200]} here'
+    there, here = set(map(repr, theirs)), set(map(repr, ours))
+    if there == here: return f'{name} are in another order'
+    only = [', '.join(sorted(a - b))[:200] or 'nothing' for a, b in ((there, here), (here, there))]
+    return f'{len(theirs)} {name} in the file, {len(ours)} here: only there {only[0]}; only here {only[1]}'
 
-    Raises `FileNotFoundError`, or `ValueError` that names what differs; `model` is then unchanged.
+_layouts = ('create_cnn', '0.', '1.'), ('unet_learner', 'body.', 'decoder.')   # body and the rest
+
+def _body_of(state:dict) -> tuple[str, dict]: # who made such a network, and its body's tensors; else '' and {}
+    "The body in the state dict of a network of ours."
+    for maker, body, rest in _layouts:
+        inside = {k.removeprefix(body): v for k, v in state.items() if k.startswith(body)}
+        if 0 < len(inside) < len(state) and all(k.startswith((body, rest)) for k in state): return maker, inside
+    return '', {}
+
+def _check_fits(file:Path, state:dict, model:nn.Module, facts:dict) -> None:
+    "Raises `ValueError` that names what differs, and says how the body may be taken over all the same."
+    theirs = state['facts']
+    differ = [_difference(k, theirs.get(k), v) for k, v in facts.items() if repr(theirs.get(k)) != repr(v)]
+    differ += _differing_tensors(state['model'], model.state_dict())
+    if not differ: return
+    maker, arch = _body_of(state['model'])[0], theirs.get('arch')
+    take = f' To take its body over, with a new end: {maker}(data, {arch!r}, weights={str(file)!r}).'
+    known = maker and isinstance(arch, str) and arch.isidentifier()
+    raise ValueError(f'{file} does not fit this learner: {"; ".join(differ)}. Build the learner as it was when the '
+                     f'file was saved.{take if known else ""}')
+
+def load_state(
+    file:Path,       # a file made by `save_state`, with keys `model`, `opt` and `facts`
+    model:nn.Module, # whose weights these are to become; it is not changed
+    facts:dict,      # what this side is: architecture, classes
+) -> dict: # what the file held, on the CPU
+    """Read a stage and check all of it, its digest and that it fits `model`: every name, shape and dtype.
+
+    Raises `FileNotFoundError`, or `ValueError` that names what is wrong.
     """
     if not file.exists():
         there = sorted(p.stem for p in file.parent.glob('*.pth')) if file.parent.is_dir() else []
         raise FileNotFoundError(f'no saved stage at {file}. Saved there: {", ".join(there) or "nothing"}.')
+    what = 'a stage that Learner.save wrote'
+    state = _read_pickled(file, _most(model), what)
     try:
-        state = torch.load(file, map_location=device, weights_only=True)
-        weights, theirs, _ = state['model'], state['facts'], state['opt']
-    except Exception as e:
-        raise ValueError(f'{file} is not a stage that Learner.save wrote, or is damaged: {e}') from e
-    differ = [f'{k} is {theirs.get(k)!r} in the file, {v!r} here'
-              for k, v in facts.items() if theirs.get(k) != v]
-    differ += _differing_tensors(weights, model.state_dict())
-    if differ: raise ValueError(f'{file} does not fit this learner: {"; ".join(differ)}. '
-                                f'Build the learner as it was when the file was saved.')
-    model.load_state_dict(weights)
+        _check_digest(state)
+        _check_parts(state)
+    except (ValueError, RecursionError) as e: raise ValueError(f'{file} is not {what}, or is damaged: {e}.') from e
+    if 'digest' not in state: print(f'{file.name}: an earlier version wrote it, without a digest')
+    _check_fits(file, state, model, facts)
     return state
+
+# %% ../nbs/08_learner.ipynb #7a9fa8a0
+def _named(learn, params) -> dict[str, nn.Parameter]:
+    "Those of `params` that are trainable, by their names in the model."
+    names = {p: name for name, p in learn.model.named_parameters()}
+    return {names[p]: p for p in params if p.requires_grad and p in names}
+
+def _opt_to_keep(learn) -> dict:
+    "What the optimizer remembers of each parameter, by name."
+    params = _named(learn, [p for group in learn.opt.param_groups for p in group['params']])
+    state = {name: dict(learn.opt.state[p]) for name, p in params.items() if p in learn.opt.state}
+    return {'kind': type(learn.opt).__name__, 'names': list(params), 'state': state}
+
+def _stage(learn, file:Path, with_opt:bool) -> dict:
+    "What is saved of a learner. Raises `ValueError` for what `load_state` would refuse."
+    facts = {**learn._facts(), 'version': __version__}
+    state = {'model': learn.model.state_dict(), 'opt': _opt_to_keep(learn) if with_opt else None, 'facts': facts}
+    try: _check_parts(state)
+    except ValueError as e: raise ValueError(f'{file} was not written: {e}.') from e
+    return state
+
+def _opt_as_made(learn) -> tuple[str, dict]: # its kind; parameter -> what it remembers of it
+    "What the learner's optimizer would hold: found by one step of a new one on zeros, in place of the weights."
+    groups = [[p for p in group.parameters() if p.requires_grad] for group in learn.layer_groups]
+    twins = {p: torch.zeros_like(p).requires_grad_() for group in groups for p in group}
+    for twin in twins.values(): twin.grad = torch.zeros_like(twin)
+    opt = learn.opt_func([{'params': [twins[p] for p in group], 'weight_decay': learn.wd} for group in groups])
+    set_hypers(opt, [0.]*len(groups), 0.9)
+    with _same_random_state(): opt.step()
+    return type(opt).__name__, {p: opt.state[twin] for p, twin in twins.items()}
+
+def _flat(state:dict) -> dict:
+    return {f'{name} {key}': value for name, kept in state.items() for key, value in kept.items()}
+
+def _check_memory(kept:dict, made:dict) -> None: # both flat
+    "Raises `ValueError` for what this optimizer could not have kept itself."
+    wrong = _differing_tensors(kept, made)
+    wrong += [f'{k} is a {_form(v)}' for k, v in made.items() if isinstance(v, (dict, list, tuple))][:3]
+    if wrong: raise ValueError('; '.join(wrong))
+    wrong = [k for k, v in kept.items() if isinstance(v, Tensor) and not v.isfinite().all()]
+    wrong += [k for k, v in kept.items() if k.endswith(' step') and v < 0]
+    if wrong: raise ValueError(f'no numbers that training gives in {one_line(", ".join(wrong[:3]))}')
+
+def _memory(learn, opt:dict, name:str) -> dict: # parameter -> what is remembered of it
+    """What the learner's next optimizer is to remember, in tensors that the optimizer made itself.
+
+    Empty where it cannot go on, and a printed line says why. Raises `ValueError` for numbers that do not fit.
+    """
+    kind, made = _opt_as_made(learn)
+    params, why = _named(learn, made), ''
+    if 'param_groups' in opt: why = 'an earlier version kept the optimizer without names'
+    elif opt['kind'] != kind: why = f'the optimizer was {one_line(opt["kind"])[:40]} then, it is {kind} now'
+    elif {*opt['names']} != {*params}: why = 'other layers were trainable then'
+    if why: print(f'{name}: {why}; weights loaded, the optimizer is new')
+    if why: return {}
+    kept = {params[n]: opt['state'][n] for n in params if n in opt['state']}
+    by_name = {n: made[params[n]] for n in opt['state']}
+    try: _check_memory(_flat(opt['state']), _flat(by_name))
+    except ValueError as e:
+        raise ValueError(f'{name}: the optimizer in this file does not fit: {e}. load({name!r}, with_opt=False) '
+                         'takes the weights alone.') from e
+    for p, values in kept.items():
+        for key, value in values.items():
+            if isinstance(made[p][key], Tensor): made[p][key].copy_(value)
+            else: made[p][key] = value
+    return {p: made[p] for p in kept}
 
 # %% ../nbs/08_learner.ipynb #c28b6ff6
 def _notify(learn, event):
@@ -668,34 +863,36 @@ class Learner:
         _check_loader(self.data, dl, scored)
         return dl
 
-    def _facts(self): return {'arch': self.arch, 'classes': list(self.data.classes)}
+    def _facts(self):
+        classes = [c.item() if isinstance(c, np.generic) else c for c in getattr(self.data, 'classes', ())]
+        return {'arch': self.arch, 'classes': classes}
 
     def _file(self, name): return writable_folder(Path(self.data.path)/'models')/f'{name}.pth'
 
     def save(self,
         name:str,             # the stage's name, without folder or ending
-        with_opt:bool=True,   # keep the optimizer's state too
+        with_opt:bool=True,   # keep what the optimizer remembers too
     ) -> Path: # `<data path>/models/<name>.pth`
-        "Write weights, optimizer and facts to one file, or leave the old file as it was."
-        file, opt = self._file(name), self.opt.state_dict() if with_opt else None
-        facts = {**self._facts(), 'version': __version__}
-        save_state(file, {'model': self.model.state_dict(), 'opt': opt, 'facts': facts})
+        """Write weights, optimizer, facts and a digest to one file, or leave the old file as it was.
+
+        Raises `ValueError` for NaN among the weights, `OSError` where nothing can be written.
+        """
+        file = self._file(name)
+        save_state(file, _stage(self, file, with_opt))
         return file
 
     def load(self,
         name:str,             # as given to `save`
-        with_opt:bool=True,   # take the optimizer's state too, where the trainable groups are the same
+        with_opt:bool=True,   # take the optimizer's memory too, where it is of the same layers
     ) -> 'Learner': # itself
-        "Read a stage back, strictly; see `load_state` for the errors."
+        "Read a stage back, strictly; see `load_state` for the errors. Nothing has changed when there is one."
         file, beside = self._file(name), Path(self.data.path)/'models'/f'{name}.pth'
         if not file.exists() and beside.exists(): file = beside  # a folder that can be read, not written to
-        state = load_state(file, self.model, self._facts(), self.device)
-        opt = state['opt'] if with_opt else None
-        sizes = lambda state: [len(g['params']) for g in state['param_groups']]
+        state = load_state(file, self.model, self._facts())
+        memory = _memory(self, state['opt'], name) if with_opt and state['opt'] is not None else {}
+        self.model.load_state_dict(state['model'])
         self.reset_opt()
-        ours = self.opt.state_dict()  # its settings stay: the file may come from another kind of device
-        if opt and sizes(opt) == sizes(ours): self.opt.load_state_dict({**ours, 'state': opt['state']})
-        elif opt: print(f'{name}: other layers were trainable then; weights loaded, the optimizer is new')
+        self.opt.state.update(memory)
         return self
 
     def summary(self) -> None:
