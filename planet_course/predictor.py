@@ -7,7 +7,7 @@ __all__ = ['Prediction', 'predict', 'tta', 'submission', 'Score', 'submit_to_kag
            'main']
 
 # %% ../nbs/12_predictor.ipynb #8a57adf6
-import argparse, contextlib, csv, hashlib, io, json, os, re, sys, time
+import argparse, contextlib, csv, io, json, os, re, sys, time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image as PILImage
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
@@ -34,7 +34,7 @@ from .core import (activations, cell_text, default_device, free_memory, keep_fre
 from .data import (Image, ImageList, Loader, MultiCategory, _column, _finish, _read_csv, _sample, _some,
                                 _stats_on)
 from .interpret import tag_delim
-from .learner import Learner, _differing_tensors, evaluate
+from .learner import Learner, _differing_tensors, _digest, evaluate
 from .metrics import check_thresh
 from .vision import create_body, create_head
 
@@ -340,14 +340,10 @@ def _why_not(facts:dict) -> str:
 # %% ../nbs/12_predictor.ipynb #252b3d7a
 _dtypes = torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64  # what weights come in
 
-def _digest(facts:dict, state:dict) -> str:
+def _digest_of(facts:dict, state:dict) -> str:
     "Of all that a model file says, but for the digest itself."
     rest = {name: fact for name, fact in facts.items() if name != 'digest'}
-    h = hashlib.blake2b(json.dumps(rest, sort_keys=True).encode(), digest_size=16)
-    for name in sorted(state):
-        h.update(f'{name} {state[name].dtype} {tuple(state[name].shape)}'.encode())
-        h.update(state[name].contiguous().reshape(-1).view(torch.uint8).numpy())
-    return h.hexdigest()
+    return _digest({'facts': json.dumps(rest, sort_keys=True), 'weights': dict(sorted(state.items()))})
 
 def _why_not_weights(facts:dict, state:dict) -> str:
     "What is wrong with the tensors of a file; empty if nothing is."
@@ -355,7 +351,7 @@ def _why_not_weights(facts:dict, state:dict) -> str:
     if odd: return _some(odd)
     broken = [name for name, v in state.items() if not v.float().isfinite().all()]
     if broken: return f'NaN or infinity in {_some(broken)}'
-    if facts.get('digest', '') in ('', _digest(facts, state)): return ''
+    if facts.get('digest', '') in ('', _digest_of(facts, state)): return ''
     return 'its digest does not fit, so some of its bytes have changed'
 
 # %% ../nbs/12_predictor.ipynb #02ec2d26
@@ -530,11 +526,11 @@ def export_model(
     """
     facts = _facts(learn, thresh, cut)
     state = {k: v.detach().cpu().contiguous() for k, v in learn.model.state_dict().items()}
+    facts['digest'] = _digest_of(facts, state)
     broken = [k for k, v in state.items() if not v.isfinite().all()]
     if broken: raise ValueError(f'the network has NaN or infinity among its weights: {_some(broken)}.')
     with staged(file) as temp:
-        facts['digest'] = _digest(facts, state)
-        save_file(state, temp, {'planet_course': json.dumps(facts)})
+        temp.write_bytes(save(state, {'planet_course': json.dumps(facts)}))
         try: again = Predictor(temp, learn.device)
         except ValueError as e:
             raise ValueError(f'the network cannot be built again from {learn.arch!r} and cut={cut}: '
@@ -601,9 +597,9 @@ def _in_folder(folder:str) -> list[str|ValueError]:
     "The pictures below a folder. What is said about others becomes errors: they are left out of the table."
     said = io.StringIO()
     try:
-        with contextlib.redirect_stdout(said): files = ImageList.from_folder(folder).files
-    except (OSError, ValueError) as e: return [ValueError(str(e))]
-    return [*map(ValueError, said.getvalue().splitlines()), *files]
+        with contextlib.redirect_stdout(said): found = ImageList.from_folder(folder).files
+    except (OSError, ValueError) as e: found = [ValueError(str(e))]
+    return [*map(ValueError, said.getvalue().splitlines()), *found]
 
 def _expand(args:Sequence[str]) -> Iterator[str|ValueError]:
     "The files that were named, and the pictures below the folders."
@@ -648,8 +644,8 @@ def _arguments(argv:Sequence[str]|None) -> argparse.Namespace:
 def _run(args:argparse.Namespace) -> int: # exit status
     if sys.stdout is None: raise OSError('standard output is closed: there is no place for the table.')
     if args.max_pixels: PILImage.MAX_IMAGE_PIXELS = args.max_pixels//2   # Pillow refuses twice that
+    with contextlib.redirect_stdout(io.StringIO()): keep_freed_memory()     # of this process, which is ours
     with contextlib.redirect_stdout(sys.stderr):    # the table is all that goes to standard output
-        keep_freed_memory()
         predictor = Predictor(args.model, args.device, args.thresh)
     if predictor.delim != ' ': _say(f'labels with spaces: {predictor.delim} stands between the labels of a tile')
     return int(_label_files(predictor, list(_expand(args.pictures)), args.bs) > 0)
