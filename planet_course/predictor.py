@@ -582,7 +582,6 @@ class _TableLost(Exception):
 
 def _say(text:str) -> None:
     "A line on standard error. Where nobody takes it, the exit status still says that there was one."
-    if sys.stderr is None: return       # None to print or tqdm means standard output: not into the table
     with contextlib.suppress(OSError, ValueError):
         tqdm.write(f'planet-predict: {one_line(text)}', file=sys.stderr)
 
@@ -659,14 +658,16 @@ def main(
     argv:Sequence[str]|None=None, # None: what was typed
 ) -> int: # 0; 1: a picture or a row is missing; 2: there is no model, or no table; 130: Ctrl-C
     "The command `planet-predict`."
-    try: return _run(_arguments(argv))
-    except KeyboardInterrupt:
-        _say('stopped by Ctrl-C; the table ends with the last picture that was labelled')
-        return 130
-    except _TableLost as e:
-        _say(f'standard output takes no more ({e}): the table is not whole')
-        _forget_stdout()
-        return 1
-    except (OSError, ValueError, RuntimeError, AssertionError, MemoryError) as e: # Assertion..: torch without CUDA
-        _say(str(e) or type(e).__name__)
-        return 2
+    err = sys.stderr or open(os.devnull, 'w')   # where it is closed print would take standard output: our table
+    with contextlib.redirect_stderr(err):
+        try: return _run(_arguments(argv))
+        except KeyboardInterrupt:
+            _say('stopped by Ctrl-C; the table ends with the last picture that was labelled')
+            return 130
+        except _TableLost as e:
+            _say(f'standard output takes no more ({e}): the table is not whole')
+            _forget_stdout()
+            return 1
+        except (OSError, ValueError, RuntimeError, AssertionError, MemoryError) as e: # Assertion..: no CUDA
+            _say(str(e) or type(e).__name__)
+            return 2

@@ -44,6 +44,13 @@ def learn(tiles):
 def model_file(learn, tmp_path_factory): return export_model(learn, tmp_path_factory.mktemp('model')/'model.safetensors')
 
 
+@pytest.fixture(scope='module')
+def small_file(learn, tmp_path_factory):
+    "A tenth of it, for what reads a file many times."
+    small = create_cnn(learn.data, models.mobilenet_v3_small, pretrained=False)
+    return export_model(small, tmp_path_factory.mktemp('small')/'model.safetensors')
+
+
 # ---- submissions -----------------------------------------------------------------------------------------------------
 
 def little(data): return Learner(data, nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, data.c)))
@@ -138,7 +145,8 @@ def test_any_loss(tiles, tmp_path, loss):
 
 def test_another_activation(tiles, tmp_path):
     "It is used wherever we predict; softmax over labels of which a tile has several is written down as such."
-    learn = create_cnn(bunch(tiles), models.resnet18, pretrained=False, activation='softmax', thresh=.1)
+    learn = create_cnn(bunch(tiles), models.resnet18, pretrained=False, thresh=.1)
+    learn.activation = 'softmax'
     file = learn.data.valid_ds.x.files[0]
     made = Predictor(export_model(learn, tmp_path/'m.safetensors'), 'cpu')
     wanted = {c for c, p in zip(learn.data.classes, learn.get_preds()[0][0]) if p > .1}
@@ -301,9 +309,9 @@ def test_networks_that_no_name_rebuilds(learn, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_no_byte_of_a_model_file_crashes_the_reader(model_file, tmp_path):
+def test_no_byte_of_a_model_file_crashes_the_reader(small_file, tmp_path):
     "Cut anywhere, or with any byte of the header changed: an error that names the file, or a file that still fits."
-    whole, file, rng = model_file.read_bytes(), tmp_path/'m.safetensors', np.random.RandomState(0)
+    whole, file, rng = small_file.read_bytes(), tmp_path/'m.safetensors', np.random.RandomState(0)
     header = 8 + int.from_bytes(whole[:8], 'little')
     for n in [*range(12), header - 1, header, header + 7, len(whole) - 1]:
         file.write_bytes(whole[:n])
@@ -358,37 +366,37 @@ def rewritten(model_file, file, change, digest=True):
     return file
 
 
-def test_one_bit_of_a_model_file(model_file, tmp_path):
+def test_one_bit_of_a_model_file(small_file, tmp_path):
     "Anywhere, weights included: an error that names the file. A file without a digest, of an older version, is read."
-    whole, file, rng = model_file.read_bytes(), tmp_path/'m.safetensors', np.random.RandomState(0)
+    whole, file, rng = small_file.read_bytes(), tmp_path/'m.safetensors', np.random.RandomState(0)
     for at in rng.randint(len(whole), size=12):
         file.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << rng.randint(8)]) + whole[at + 1:])
         with pytest.raises(ValueError, match='m.safetensors'): Predictor(file, 'cpu')
-    old = Predictor(rewritten(model_file, file, lambda facts, state: None, digest=False), 'cpu')
-    assert 'digest' not in old.facts and old.classes == Predictor(model_file, 'cpu').classes
+    old = Predictor(rewritten(small_file, file, lambda facts, state: None, digest=False), 'cpu')
+    assert 'digest' not in old.facts and old.classes == Predictor(small_file, 'cpu').classes
 
 
 @pytest.mark.parametrize('dtype, fits', [(torch.float16, True), (torch.float64, True), (torch.complex64, False), (torch.float8_e4m3fn, False),
                                          (torch.int64, False), (torch.bool, False)], ids=str)
-def test_weights_of_other_types(model_file, tmp_path, dtype, fits):
+def test_weights_of_other_types(small_file, tmp_path, dtype, fits):
     def change(facts, state): state['0.0.weight'] = state['0.0.weight'].to(dtype)
-    file = rewritten(model_file, tmp_path/'m.safetensors', change)
+    file = rewritten(small_file, tmp_path/'m.safetensors', change)
     if fits: assert Predictor(file, 'cpu').model[0][0].weight.dtype == torch.float32
     else:
         with pytest.raises(ValueError, match='holds torch'): Predictor(file, 'cpu')
 
 
 @pytest.mark.parametrize('bad', [float('nan'), float('inf'), 1e300])
-def test_weights_that_are_no_numbers(model_file, tmp_path, bad):
+def test_weights_that_are_no_numbers(small_file, tmp_path, bad):
     def change(facts, state):
         state['0.0.weight'] = state['0.0.weight'].double()
         state['0.0.weight'][0, 0, 0, 0] = bad
-    with pytest.raises(ValueError, match='NaN or infinity in 0.0.weight'): Predictor(rewritten(model_file, tmp_path/'m.safetensors', change), 'cpu')
+    with pytest.raises(ValueError, match='NaN or infinity in 0.0.weight'): Predictor(rewritten(small_file, tmp_path/'m.safetensors', change), 'cpu')
 
 
-def test_headers_that_ask_for_memory(model_file, tmp_path, monkeypatch):
+def test_headers_that_ask_for_memory(small_file, tmp_path, monkeypatch):
     "A header of a terabyte, tensors that share their bytes, a file larger than the memory, tiles of 16,384 pixels: refused at once."
-    file, whole = tmp_path/'m.safetensors', model_file.read_bytes()
+    file, whole = tmp_path/'m.safetensors', small_file.read_bytes()
     n = int.from_bytes(whole[:8], 'little')
     header = json.loads(whole[8:8 + n])
     first, second = [name for name in header if name != '__metadata__' and header[name]['shape'] == [64]][:2]
@@ -399,7 +407,7 @@ def test_headers_that_ask_for_memory(model_file, tmp_path, monkeypatch):
         with pytest.raises(ValueError, match='no model that'): Predictor(file, 'cpu')
     with open(file, 'wb') as f: f.truncate(2**40)
     with pytest.raises(ValueError, match='half of the memory'): Predictor(file, 'cpu')
-    with pytest.raises(ValueError, match='size is'): Predictor(rewritten(model_file, file, lambda facts, state: facts.update(size=16_384)), 'cpu')
+    with pytest.raises(ValueError, match='size is'): Predictor(rewritten(small_file, file, lambda facts, state: facts.update(size=16_384)), 'cpu')
 
 
 def test_batches_of_large_tiles_are_small(model_file, tiles, monkeypatch):
@@ -539,6 +547,7 @@ def begin(name, setup, args):
     if pid: return pid
     for stream, number in (('out', 1), ('err', 2)): os.dup2(os.open(f'{name}.{stream}', os.O_WRONLY | os.O_CREAT), number)
     exec(setup)
+    if sys.stdout: sys.stdout = open(1, 'w', closefd=False)
     sys.exit(main(args))
 
 def pipe_that_nobody_reads():
