@@ -29,11 +29,11 @@ from .metrics import _check_multi, average_precision, check_thresh, fbeta_by_til
 
 # %% ../nbs/11_interpret.ipynb #213d5f20
 def _check(logits:Tensor, targs:Tensor, thresh=.5) -> float|Tensor: # the threshold, checked
-    "Raise `ValueError` for no targets, shapes that do not fit, NaN, other targets than 0 and 1, a bad threshold."
+    "Raise `ValueError` for no targets, or not 0 and 1, shapes that do not fit, NaN, a bad threshold."
     _check_multi(logits, targs)
     bad = logits.isnan().any(1).nonzero().flatten().tolist()
-    if bad: raise ValueError(f'{len(bad)} of {len(logits)} tiles have NaN among their logits: rows {bad[:10]}. '
-                             'The network, or its input, is broken there.')
+    if bad: raise ValueError(f'{len(bad)} of {len(logits)} tiles have NaN among their logits: rows '
+                             f'{bad[:10]}. The network, or its input, is broken there.')
     odd = targs[(targs != 0) & (targs != 1)].unique().tolist()
     if odd: raise ValueError(f'targets are 0 or 1; here are {odd[:5]} too. Leave those tiles or labels out.')
     return check_thresh(thresh, logits.shape[1])
@@ -46,7 +46,7 @@ def _split_tags(text:str, delim:str) -> list[str]: # the labels in a cell
 def tag_delim(
     classes:Sequence[str], # the names of all labels
 ) -> str: # a blank, or the first of ; and | that no label has
-    "What stands between labels in a table, so that they can be read back. Raises `ValueError` if nothing can."
+    "What stands between labels in a table, to read them back. Raises `ValueError` if nothing can."
     for delim in ' ;|':
         if all(_split_tags(name, delim) == [name] for name in classes): return delim
     raise ValueError(f'labels cannot be written side by side and told apart: {_some(list(classes))}. Rename '
@@ -79,8 +79,9 @@ def _tile_losses(learn:Learner, logits:Tensor, targs:Tensor) -> Tensor: # shape 
     "The loss of each tile alone. Raises `ValueError` for one that is NaN, or more than a number."
     rows = zip(logits.to(learn.device), targs.to(learn.device))
     losses = torch.stack([learn.loss_func(x[None], y[None]) for x, y in rows]).detach().cpu()
-    if losses.ndim != 1: raise ValueError(f'the loss gives shape {tuple(losses.shape[1:])} for a tile. It must '
-                                          'give one number, a 0-d tensor: average it.')
+    if losses.ndim != 1:
+        raise ValueError(f'the loss gives shape {tuple(losses.shape[1:])} for a tile. It must give one number, '
+                         'a 0-d tensor: average it.')
     bad = losses.isnan().nonzero().flatten().tolist()
     if bad: raise ValueError(f'the loss is NaN for {len(bad)} of {len(losses)} tiles: rows {bad[:10]}.')
     return losses
@@ -108,10 +109,9 @@ def top_losses(
     actual, said = targs.bool(), probs > thresh
     order, names, delim = losses.argsort(descending=True).tolist(), np.array(classes), tag_delim(classes)
     def tags(which): return [delim.join(names[which[i].numpy()]) for i in order]
-    return pd.DataFrame(dict(
-        image_name=[ids[i] for i in order], loss=losses[order].tolist(), actual=tags(actual),
-        predicted=tags(said), probabilities=[_probs_text(probs[i], (said | actual)[i], classes) for i in order]),
-        index=order)
+    texts = [_probs_text(probs[i], (said | actual)[i], classes) for i in order]
+    return pd.DataFrame(dict(image_name=[ids[i] for i in order], loss=losses[order].tolist(), actual=tags(actual),
+                             predicted=tags(said), probabilities=texts), index=order)
 
 # %% ../nbs/11_interpret.ipynb #dc35bb1f
 def _valid_rows(data:DataBunch, table:pd.DataFrame) -> list[int]: # numbers in `valid_ds`
@@ -163,8 +163,8 @@ def label_report(
     """How each label fares, over all tiles; nan where a number is not defined.
 
     Precision is not defined for a label that is never predicted, recall and average precision for one without
-    positives, F2 for one with neither. Raises `ValueError` for targets that are None or not 0 and 1, shapes that
-    do not fit, and NaN.
+    positives, F2 for one with neither. Raises `ValueError` for targets that are None or not 0 and 1, shapes
+    that do not fit, and NaN.
     """
     pred, true = logits.sigmoid() > _check(logits, targs, thresh), targs.bool()
     sides = (pred, true), (pred, ~true), (~pred, true), (~pred, ~true)
@@ -389,8 +389,8 @@ def _check_record(file:Path, record:dict, columns:list) -> None:
     odd = [text for text in record.values() if _uncell(cell_text(text)) != text]
     if odd: raise ValueError(f'a record has line breaks or signs that do not show: {odd}. Write it without.')
     lost = [name for name, text in record.items() if text and name not in columns]
-    if lost: raise ValueError(f'{file} has no column for {" and ".join(lost)}: it is of the older kind. Begin '
-                              'another file beside it; read_corrections reads both kinds.')
+    if lost: raise ValueError(f'{file} has no column for {" and ".join(lost)}, as older files. Begin another '
+                              'file; read_corrections reads both kinds.')
 
 def _append(file:Path, text:bytes) -> None:
     "Whole, or not at all."
@@ -461,7 +461,7 @@ def read_corrections(
 # %% ../nbs/11_interpret.ipynb #2d0c82f2
 def _corrected(lists:LabelLists, fixes:pd.DataFrame) -> dict: # image_name -> its label or labels
     "Raises `ValueError` for targets that are no labels, and for labels that `lists` does not have."
-    if lists.kind.moves: raise ValueError(f'corrections are of labels; these targets are {lists.kind.__name__}.')
+    if lists.kind.moves: raise ValueError(f'corrections are of labels; here targets are {lists.kind.__name__}.')
     delim, many = tag_delim(lists.classes), issubclass(lists.kind, MultiCategory)
     fixes = fixes.drop_duplicates('image_name', keep='last')
     tags = {str(name): _split_tags(actual, delim) if isinstance(actual, str) else []
@@ -477,7 +477,7 @@ def _old_rows(lists:LabelLists, rows:Sequence[int], mix:float, seed:int) -> np.n
     if not mix >= 0: raise ValueError(f'mix is {mix}; give 0, or how many old tiles go with a corrected one.')
     old = np.random.RandomState(seed).permutation(np.setdiff1d(lists.train_idx, rows))
     wanted = round(mix*len(rows))
-    if wanted > len(old): print(f'mix={mix} asks for {wanted:,} old tiles; there are {len(old):,}: all are used')
+    if wanted > len(old): print(f'mix={mix} asks for {wanted:,} old tiles; there are {len(old):,}, and all go in')
     return old[:wanted]
 
 # %% ../nbs/11_interpret.ipynb #c015e632

@@ -15,6 +15,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import numpy as np
 import pandas as pd
@@ -72,8 +73,8 @@ def _prediction(probs:Tensor, classes:Sequence[str], thresh:float|Tensor|None, d
     """
     if probs.isnan().any(): raise ValueError('the network gives NaN: its weights are broken.')
     if probs.min() < -1e-3 or probs.max() > 1 + 1e-3:
-        raise ValueError(f'outputs from {probs.min():.2g} to {probs.max():.2g} are no probabilities. Say what '
-                         "makes them so: learn.activation = 'sigmoid' for several labels a tile, 'softmax' for one.")
+        raise ValueError(f'outputs from {probs.min():.2g} to {probs.max():.2g} are no probabilities. What makes '
+                         "them so? learn.activation = 'sigmoid' for several labels a tile, 'softmax' for one.")
     order = probs.argsort(descending=True)
     order = order[:1] if thresh is None else order[(probs > thresh)[order]]
     return Prediction({classes[i]: probs[i].item() for i in order.tolist()}, probs, delim)
@@ -87,13 +88,13 @@ def _check_labels(learn:Learner) -> None:
                          'predicts them, learn.save() keeps the network.')
 
 def _pick_thresh(given, own, many:bool, c:int) -> float|Tensor|None: # None: the most probable label
-    "The threshold given, else one's own. Where tiles have one label, a line says that the one given is not used."
+    "The threshold given, else one's own. Where tiles have one label, a line says that none is used."
     if given is not None: given = check_thresh(given, c)
     if many: return check_thresh(own, c) if given is None else given
     if given is not None: print('thresh is not used: a tile has one label here, the most probable one.')
 
 def _thresh_for(learn:Learner, thresh=None) -> float|Tensor|None:
-    "The threshold to use; None where a tile has one label. Raises `ValueError` for targets that are no labels."
+    "The threshold to use; None where a tile has one label. Raises `ValueError` for other targets."
     _check_labels(learn)
     kind = getattr(learn.data, 'kind', None)
     many = issubclass(kind, MultiCategory) if kind else learn.activation is not activations['softmax']
@@ -107,7 +108,7 @@ def predict(
 ) -> Prediction:
     """The labels of one picture.
 
-    Raises `ValueError` for what is no picture, a threshold that is none, and outputs that are no probabilities.
+    Raises `ValueError` for what is no picture, a threshold that is none, and other outputs than probabilities.
     """
     data, thresh = learn.data, _thresh_for(learn, thresh)
     stats = None if data.stats is None else _stats_on(data.stats, learn.device)
@@ -190,7 +191,7 @@ def _test_loaders(test_dls, data) -> list[Loader]:
     if not all(isinstance(dl, Loader) for dl in dls):
         raise TypeError('test_dls are loaders: make each with data.test_dl(<files>).')
     if any(dl.train for dl in dls):
-        raise ValueError('a training loader goes in random order, and leaves tiles out: data.test_dl(<files>).')
+        raise ValueError('a training loader goes in random order: make one with data.test_dl(<files>).')
     return dls
 
 def submission(
@@ -204,8 +205,8 @@ def submission(
     """Write `image_name,tags` for exactly the tiles of the sample submission, in its order.
 
     Names are the competition's: the files', without folder and ending. Raises `FileNotFoundError` without a
-    sample submission, `ValueError` for tiles that are missing, double or unknown, and for NaN; then nothing is
-    written.
+    sample submission, `ValueError` for tiles that are missing, double or unknown, and for NaN; nothing is
+    written then.
     """
     data, thresh = learn.data, _thresh_for(learn, thresh)
     sample = Path(sample or data.path/'sample_submission_v2.csv')
@@ -256,17 +257,25 @@ def _call(
     return d._persist(ask, what, f'{_page}/submissions', refusals, waits)
 
 # %% ../nbs/12_predictor.ipynb #f925921e
+def _no_password(request): return request
+
 def _upload(file:Path, again:str) -> str: # Kaggle's token for the uploaded file
-    "Bring a file to where Kaggle wants it. Raises a kind of `DataError`."
+    "Bring a file to where Kaggle wants it, by https and without passwords. Raises a kind of `DataError`."
     import requests
-    from planet_course.download import _COMPETITION, _persist
+    from planet_course.download import DataError, _COMPETITION, _persist
     told = file.stat()
     fields = dict(competition_name=_COMPETITION, file_name=file.name, content_length=told.st_size,
                   last_modified_epoch_seconds=int(told.st_mtime))
     place = _call('start_submission_upload', 'an address to upload to', again, fields=fields)
+    address = urlsplit(place.create_url)
+    if address.scheme != 'https' and address.hostname not in ('127.0.0.1', 'localhost'):
+        raise DataError('Kaggle wants the file at an address without https.', f'{_page}/submissions', again)
     def put():
-        with open(file, 'rb') as f: answer = requests.put(place.create_url, data=f, timeout=(10, 300))
+        with open(file, 'rb') as f:     # without an `auth` a password from .netrc would be sent along
+            answer = requests.put(place.create_url, data=f, timeout=(10, 300), auth=_no_password,
+                                  allow_redirects=False)
         answer.raise_for_status()
+        if answer.is_redirect: raise requests.exceptions.InvalidURL('the server leads elsewhere')
     _persist(put, 'a receipt for the upload', f'{_page}/submissions', {})
     return place.token
 
@@ -282,8 +291,9 @@ def _wait_for_score(ref:int, wait:float, again:str) -> Score:
         if time.monotonic() + pause > end: break
         if status == 'pending': time.sleep(pause)
         pause = min(30, 2*pause)
-    if status == 'error': raise DataError(f'Kaggle cannot score the file: {told.error_description}',
-                                          f'{_page}/submissions', f'mend the file, and {again}')
+    if status == 'error':
+        why = one_line(str(told.error_description))
+        raise DataError(f'Kaggle cannot score it: {why}', f'{_page}/submissions', f'mend the file, and {again}')
     score = Score(status, *(float(s) if s else None for s in scores), ref)
     print(f'submission {ref} is handed in: ' + (f'public {score.public}, private {score.private}' if status ==
           'complete' else f'{why} Look at {_page}/submissions'))
@@ -334,7 +344,7 @@ def _why_not(facts:dict) -> str:
              'activation': facts['activation'] not in activations,
              'cut': cut is not None and type(cut) is not int,
              'arch': facts['arch'] not in models.list_models(models)}     # torchvision's
-    if facts['thresh'] is not None: check_thresh(facts['thresh'], len(classes))     # None: a tile has one label
+    if facts['thresh'] is not None: check_thresh(facts['thresh'], len(classes)) # None: a tile has one label
     return ', '.join(f'{name} is {str(facts[name])[:60]!r}' for name, is_wrong in wrong.items() if is_wrong)
 
 # %% ../nbs/12_predictor.ipynb #252b3d7a
@@ -467,7 +477,7 @@ class Predictor:
 
     def stream(self,
         pictures:Iterable,  # each a path, bytes, a PIL image, an array or a tensor: see `predict`
-        bs:int=64,          # pictures in a batch; fewer where tiles are so large that they would fill the memory
+        bs:int=64,          # pictures in a batch; fewer where tiles are so large that memory is short
     ) -> Iterator[tuple[object, Prediction|ValueError]]: # each picture with its answer, in order
         "Predict as pictures come, decoding ahead. One that cannot be read gets the error that says why."
         if bs < 1: raise ValueError(f'bs is {bs}; a batch has 1 picture or more.')
@@ -646,7 +656,7 @@ def _run(args:argparse.Namespace) -> int: # exit status
     with contextlib.redirect_stdout(io.StringIO()): keep_freed_memory()     # of this process, which is ours
     with contextlib.redirect_stdout(sys.stderr):    # the table is all that goes to standard output
         predictor = Predictor(args.model, args.device, args.thresh)
-    if predictor.delim != ' ': _say(f'labels with spaces: {predictor.delim} stands between the labels of a tile')
+    if predictor.delim != ' ': _say(f'labels with spaces: {predictor.delim} stands between those of a tile')
     return int(_label_files(predictor, list(_expand(args.pictures)), args.bs) > 0)
 
 def _forget_stdout() -> None:
@@ -658,7 +668,7 @@ def main(
     argv:Sequence[str]|None=None, # None: what was typed
 ) -> int: # 0; 1: a picture or a row is missing; 2: there is no model, or no table; 130: Ctrl-C
     "The command `planet-predict`."
-    err = sys.stderr or open(os.devnull, 'w')   # where it is closed print would take standard output: our table
+    err = sys.stderr or open(os.devnull, 'w')   # print to None would go to standard output, our table
     with contextlib.redirect_stderr(err):
         try: return _run(_arguments(argv))
         except KeyboardInterrupt:

@@ -153,7 +153,7 @@ def test_corrections_that_no_tile_can_have(tmp_path, actual, many):
 def test_old_tiles_that_are_not_there(tmp_path, capsys):
     lists = flights(tmp_path)
     new = with_corrections(lists, fix(['3/1.jpg'], ['haze']), mix=10.)
-    assert len(new.train_idx) == 4 and 'asks for 10 old tiles; there are 3' in capsys.readouterr().out
+    assert len(new.train_idx) == 4 and 'asks for 10 old tiles; there are 3, ' in capsys.readouterr().out
     for mix in (-1, float('nan')):
         with pytest.raises(ValueError, match='mix is'): with_corrections(lists, fix(['3/1.jpg'], ['haze']), mix=mix)
 

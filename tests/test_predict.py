@@ -215,6 +215,18 @@ def test_handing_in(kaggle, handed_in, capfd):
     assert 'public 0.9313, private 0.9296' in said and token not in said
 
 
+def test_an_upload_tells_no_password(kaggle, handed_in, tmp_path, monkeypatch):
+    "What .netrc holds for the host is not sent; an address without https gets nothing, and is not shown."
+    (tmp_path/'.netrc').write_text('machine 127.0.0.1 login me password secret\n')
+    (tmp_path/'.netrc').chmod(0o600)
+    submit_to_kaggle(handed_in, 'x')
+    assert [entry['auth'] for entry in kaggle.asked('upload')] == ['']
+    place = SimpleNamespace(create_url='http://example.org/put?Signature=1', token='t')
+    monkeypatch.setattr(predictor_module, '_call', lambda *args, **kwargs: place)
+    with pytest.raises(DataError, match='without https') as e: submit_to_kaggle(handed_in, 'x')
+    assert 'Signature' not in str(e.value)
+
+
 def test_a_score_that_does_not_come(kaggle, handed_in, capsys):
     kaggle.scores = [dict(status='PENDING')]
     assert submit_to_kaggle(handed_in, 'x', wait=0) == ('pending', None, None, 1001)
