@@ -80,8 +80,8 @@ def _tile_losses(learn:Learner, logits:Tensor, targs:Tensor) -> Tensor: # shape 
     rows = zip(logits.to(learn.device), targs.to(learn.device))
     losses = torch.stack([learn.loss_func(x[None], y[None]) for x, y in rows]).detach().cpu()
     if losses.ndim != 1:
-        raise ValueError(f'the loss gives shape {tuple(losses.shape[1:])} for a tile. It must give one number, '
-                         'a 0-d tensor: average it.')
+        raise ValueError(f'the loss gives shape {tuple(losses.shape[1:])} for a tile. It must give one '
+                         'number, a 0-d tensor: average it.')
     bad = losses.isnan().nonzero().flatten().tolist()
     if bad: raise ValueError(f'the loss is NaN for {len(bad)} of {len(losses)} tiles: rows {bad[:10]}.')
     return losses
@@ -110,8 +110,8 @@ def top_losses(
     order, names, delim = losses.argsort(descending=True).tolist(), np.array(classes), tag_delim(classes)
     def tags(which): return [delim.join(names[which[i].numpy()]) for i in order]
     texts = [_probs_text(probs[i], (said | actual)[i], classes) for i in order]
-    return pd.DataFrame(dict(image_name=[ids[i] for i in order], loss=losses[order].tolist(), actual=tags(actual),
-                             predicted=tags(said), probabilities=texts), index=order)
+    return pd.DataFrame(dict(image_name=[ids[i] for i in order], loss=losses[order].tolist(),
+                             actual=tags(actual), predicted=tags(said), probabilities=texts), index=order)
 
 # %% ../nbs/11_interpret.ipynb #dc35bb1f
 def _valid_rows(data:DataBunch, table:pd.DataFrame) -> list[int]: # numbers in `valid_ds`
@@ -461,7 +461,7 @@ def read_corrections(
 # %% ../nbs/11_interpret.ipynb #2d0c82f2
 def _corrected(lists:LabelLists, fixes:pd.DataFrame) -> dict: # image_name -> its label or labels
     "Raises `ValueError` for targets that are no labels, and for labels that `lists` does not have."
-    if lists.kind.moves: raise ValueError(f'corrections are of labels; here targets are {lists.kind.__name__}.')
+    if lists.kind.moves: raise ValueError(f'corrections are of labels; targets are {lists.kind.__name__}.')
     delim, many = tag_delim(lists.classes), issubclass(lists.kind, MultiCategory)
     fixes = fixes.drop_duplicates('image_name', keep='last')
     tags = {str(name): _split_tags(actual, delim) if isinstance(actual, str) else []
@@ -477,7 +477,7 @@ def _old_rows(lists:LabelLists, rows:Sequence[int], mix:float, seed:int) -> np.n
     if not mix >= 0: raise ValueError(f'mix is {mix}; give 0, or how many old tiles go with a corrected one.')
     old = np.random.RandomState(seed).permutation(np.setdiff1d(lists.train_idx, rows))
     wanted = round(mix*len(rows))
-    if wanted > len(old): print(f'mix={mix} asks for {wanted:,} old tiles; there are {len(old):,}, and all go in')
+    if wanted > len(old): print(f'mix={mix} asks for {wanted:,} old tiles; there are {len(old):,}, all go in')
     return old[:wanted]
 
 # %% ../nbs/11_interpret.ipynb #c015e632

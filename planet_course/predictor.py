@@ -73,8 +73,8 @@ def _prediction(probs:Tensor, classes:Sequence[str], thresh:float|Tensor|None, d
     """
     if probs.isnan().any(): raise ValueError('the network gives NaN: its weights are broken.')
     if probs.min() < -1e-3 or probs.max() > 1 + 1e-3:
-        raise ValueError(f'outputs from {probs.min():.2g} to {probs.max():.2g} are no probabilities. What makes '
-                         "them so? learn.activation = 'sigmoid' for several labels a tile, 'softmax' for one.")
+        raise ValueError(f'outputs from {probs.min():.2g} to {probs.max():.2g} are no probabilities. What '
+                         "makes them so? learn.activation = 'sigmoid' for several labels, 'softmax' for one.")
     order = probs.argsort(descending=True)
     order = order[:1] if thresh is None else order[(probs > thresh)[order]]
     return Prediction({classes[i]: probs[i].item() for i in order.tolist()}, probs, delim)
@@ -108,7 +108,7 @@ def predict(
 ) -> Prediction:
     """The labels of one picture.
 
-    Raises `ValueError` for what is no picture, a threshold that is none, and other outputs than probabilities.
+    Raises `ValueError` for what is no picture, a threshold that is none, and outputs that are logits.
     """
     data, thresh = learn.data, _thresh_for(learn, thresh)
     stats = None if data.stats is None else _stats_on(data.stats, learn.device)
@@ -293,7 +293,7 @@ def _wait_for_score(ref:int, wait:float, again:str) -> Score:
         pause = min(30, 2*pause)
     if status == 'error':
         why = one_line(str(told.error_description))
-        raise DataError(f'Kaggle cannot score it: {why}', f'{_page}/submissions', f'mend the file, and {again}')
+        raise DataError(f'Kaggle cannot score it: {why}', f'{_page}/submissions', f'mend it, and {again}')
     score = Score(status, *(float(s) if s else None for s in scores), ref)
     print(f'submission {ref} is handed in: ' + (f'public {score.public}, private {score.private}' if status ==
           'complete' else f'{why} Look at {_page}/submissions'))
