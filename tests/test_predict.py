@@ -490,13 +490,6 @@ def test_the_command_without_a_model(model_file, tiles, tmp_path, capsys):
     assert (done.returncode, done.stdout) == (2, '') and 'or more' in done.stderr
 
 
-def test_a_reader_that_wants_no_more(model_file, tiles):
-    "As in `planet-predict ... | head -n 1`: no traceback."
-    with subprocess.Popen([command, model_file, *[tiles/'test-jpg']*4, '--bs', '1'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
-        run.stdout.close()
-        assert 'Traceback' not in run.stderr.read()
-
-
 def test_names_that_would_forge_a_table(model_file, tiles, tmp_path, capsys):
     "A line break splits no row, `=cmd` is no formula, no escape sequence reaches the terminal; each good tile has one row."
     good = (tiles/'test-jpg'/'test_0.jpg').read_bytes()
@@ -587,7 +580,7 @@ def test_how_the_command_ends(small_file, tiles, tmp_path):
                  no_err=(closed_err, [good, 'gone.jpg']), broken_err=('os.dup2(pipe_that_nobody_reads(), 2)', ['gone.jpg', good]))
     for name in cases: (tmp_path/f'{name}.out').touch()
     (tmp_path/'cases.json').write_text(json.dumps([(name, setup, [str(small_file), *args]) for name, (setup, args) in cases.items()]))
-    subprocess.run([sys.executable, '-c', endings], cwd=tmp_path, check=True, timeout=120)
+    subprocess.run([sys.executable, '-c', endings], cwd=tmp_path, check=True, timeout=300)
     status = json.loads((tmp_path/'status.json').read_text())
     out, err = ({name: (tmp_path/f'{name}.{stream}').read_text() for name in cases} for stream in ('out', 'err'))
     assert status == dict(stop=130, full=1, left=1, no_out=2, no_err=1, broken_err=1)
