@@ -30,10 +30,10 @@ from tqdm import tqdm
 from . import __version__
 from .augment import Transforms, symmetry
 from .cache import decode
-from .core import (activations, cell_text, default_device, free_memory, keep_freed_memory, one_line,
-                                staged, writable_folder)
-from .data import (Image, ImageList, Loader, MultiCategory, _column, _finish, _read_csv, _sample, _some,
-                                _stats_on)
+from .core import (activations, cell_text, default_device, free_memory, keep_freed_memory,
+                                one_line, staged, writable_folder)
+from .data import (Image, ImageList, Loader, MultiCategory, _column, _finish, _read_csv,
+                                _sample, _some, _stats_on)
 from .interpret import tag_delim
 from .learner import Learner, _differing_tensors, _digest, evaluate
 from .metrics import check_thresh
