@@ -64,7 +64,7 @@ imagenet_stats = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # %% ../nbs/00_core.ipynb #c29c6a96
 def show_images(
     images:Sequence[Tensor],        # pictures, (3, h, w) or (1, h, w); uint8, or float in [0, 1] (clamped)
-    titles:Sequence[str]|None=None, # one for each picture
+    titles:Sequence[str]|None=None, # one for each picture; `$` is a dollar
     ncols:int|None=None,            # pictures in a row; by default the grid is as square as possible
     figsize:tuple|None=None,        # inches (width, height); by default 2.2 for a picture
 ) -> np.ndarray: # the matplotlib axes, shape (rows, ncols); unused ones are switched off
@@ -72,7 +72,7 @@ def show_images(
 
     Parameters:
         images: pictures, (3, h, w) or (1, h, w); uint8, or float in [0, 1] (clamped)
-        titles: one for each picture
+        titles: one for each picture; `$` is a dollar
         ncols: pictures in a row; by default the grid is as square as possible
         figsize: inches (width, height); by default 2.2 for a picture
 
@@ -92,7 +92,7 @@ def show_images(
         img = torch.as_tensor(img).detach().cpu()
         img = img if img.dtype == torch.uint8 else img.float().clamp(0, 1)
         ax.imshow(img.permute(1, 2, 0).squeeze(-1), cmap='gray')
-        if titles is not None: ax.set_title(titles[i], fontsize=9)
+        if titles is not None: ax.set_title(plot_text(str(titles[i])), fontsize=9)
     return axes
 
 # %% ../nbs/00_core.ipynb #c8d4dc78

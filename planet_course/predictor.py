@@ -7,21 +7,21 @@ __all__ = ['Prediction', 'predict', 'tta', 'submission', 'Score', 'submit_to_kag
            'main']
 
 # %% ../nbs/12_predictor.ipynb #8a57adf6
-import argparse, csv, json, os, re, sys, time
+import argparse, contextlib, csv, io, json, os, re, sys, time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import numpy as np
 import pandas as pd
 import torch
 from PIL import Image as PILImage
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
@@ -30,11 +30,12 @@ from tqdm import tqdm
 from . import __version__
 from .augment import Transforms, symmetry
 from .cache import decode
-from .core import default_device, keep_freed_memory, staged, writable_folder
-from .data import (Category, Image, ImageList, Loader, _column, _finish, _read_csv,
+from .core import (activations, cell_text, default_device, free_memory, keep_freed_memory,
+                                one_line, staged, writable_folder)
+from .data import (Image, ImageList, Loader, MultiCategory, _column, _finish, _read_csv,
                                 _sample, _some, _stats_on)
-from .interpret import _check_tags
-from .learner import Learner, _differing_tensors, activation_of, evaluate
+from .interpret import tag_delim
+from .learner import Learner, _differing_tensors, _digest, evaluate
 from .metrics import check_thresh
 from .vision import create_body, create_head
 
@@ -60,39 +61,54 @@ class Prediction(NamedTuple):
     Attributes:
         labels: the labels with their probabilities, the most probable first
         probs: of all labels, in the order of the classes, shape (c,)
+        delim: what stands between labels in a table, see `tag_delim`
     """
     labels: dict[str, float] # the labels with their probabilities, the most probable first
     probs: Tensor            # of all labels, in the order of the classes, shape (c,)
+    delim: str = ' '         # what stands between labels in a table, see `tag_delim`
 
     @property
     def tags(self) -> str: # as in the competition's tables
-        """The labels with spaces between.
+        """The labels with `delim` between.
 
         Returns:
             as in the competition's tables
         """
-        return ' '.join(self.labels)
+        return self.delim.join(self.labels)
 
-def _prediction(probs:Tensor, classes:Sequence[str], thresh:float|Tensor|None) -> Prediction:
-    "`probs`, shape (c,), on the CPU; `thresh` None: the most probable label. Raises `ValueError` for NaN."
+def _prediction(probs:Tensor, classes:Sequence[str], thresh:float|Tensor|None, delim:str=' ') -> Prediction:
+    """`probs`, shape (c,), on the CPU; `thresh` None: the most probable label.
+
+    Raises `ValueError` for NaN, and for what are no probabilities.
+    """
     if probs.isnan().any(): raise ValueError('the network gives NaN: its weights are broken.')
+    if probs.min() < -1e-3 or probs.max() > 1 + 1e-3:
+        raise ValueError(f'outputs from {probs.min():.2g} to {probs.max():.2g} are no probabilities. What '
+                         "makes them so? learn.activation = 'sigmoid' for several labels, 'softmax' for one.")
     order = probs.argsort(descending=True)
     order = order[:1] if thresh is None else order[(probs > thresh)[order]]
-    return Prediction({classes[i]: probs[i].item() for i in order.tolist()}, probs)
+    return Prediction({classes[i]: probs[i].item() for i in order.tolist()}, probs, delim)
 
-def _activation(learn:Learner) -> Callable: # logits to probabilities
-    "Raises `ValueError` for a loss that does not say how, and for targets that are no labels."
-    kind = getattr(getattr(learn.data, 'lists', None), 'kind', Category)
-    if kind.moves: raise ValueError(f'this call is for labels, these targets are {kind.__name__}. '
-                                    'learn.get_preds() predicts them, learn.save() keeps the network.')
-    activation = activation_of(learn.loss_func)
-    if not isinstance(activation, nn.Identity): return activation
-    raise ValueError(f'no known way from logits to probabilities for {learn.loss_func}.')
+# %% ../nbs/12_predictor.ipynb #2261ccf7
+def _check_labels(learn:Learner) -> None:
+    "Raises `ValueError` for targets that are no labels."
+    kind = getattr(learn.data, 'kind', None)
+    if getattr(kind, 'moves', False):
+        raise ValueError(f'this call is for labels, these targets are {kind.__name__}. learn.get_preds() '
+                         'predicts them, learn.save() keeps the network.')
+
+def _pick_thresh(given, own, many:bool, c:int) -> float|Tensor|None: # None: the most probable label
+    "The threshold given, else one's own. Where tiles have one label, a line says that none is used."
+    if given is not None: given = check_thresh(given, c)
+    if many: return check_thresh(own, c) if given is None else given
+    if given is not None: print('thresh is not used: a tile has one label here, the most probable one.')
 
 def _thresh_for(learn:Learner, thresh=None) -> float|Tensor|None:
-    "The threshold to use: the one given, else the learner's; None where a tile has one label."
-    thresh = check_thresh(learn.thresh if thresh is None else thresh, learn.data.c)
-    return thresh if _activation(learn) is torch.sigmoid else None
+    "The threshold to use; None where a tile has one label. Raises `ValueError` for other targets."
+    _check_labels(learn)
+    kind = getattr(learn.data, 'kind', None)
+    many = issubclass(kind, MultiCategory) if kind else learn.activation is not activations['softmax']
+    return _pick_thresh(thresh, learn.thresh, many, learn.data.c)
 
 # %% ../nbs/12_predictor.ipynb #b7fff1a9
 def predict(
@@ -100,7 +116,9 @@ def predict(
     tile,           # path, bytes, PIL image, `Image`, or bytes as array (h, w[, 3 or 4]) or tensor (3, h, w)
     thresh:float|Sequence[float]|None=None, # a label is given above this; None: the learner's; or c numbers
 ) -> Prediction:
-    """The labels of one picture. Raises `ValueError` for what is no picture, and for a threshold that is none.
+    """The labels of one picture.
+
+    Raises `ValueError` for what is no picture, a threshold that is none, and outputs that are logits.
 
     Parameters:
         learn: trained
@@ -113,28 +131,29 @@ def predict(
     tfms = data.lists.tfms[1]
     xb = _finish(xb, tfms, _sample(tfms, xb, torch.Generator().manual_seed(0)), stats)
     learn.model.eval()
-    with torch.no_grad(): probs = _activation(learn)(learn.forward(xb))[0].cpu()
-    return _prediction(probs, data.classes, thresh)
+    with torch.no_grad(): probs = learn.activation(learn.forward(xb))[0].cpu()
+    return _prediction(probs, data.classes, thresh, tag_delim(data.classes))
 
 # %% ../nbs/12_predictor.ipynb #49a1b062
 def tta(
     learn:Learner,                     # trained
-    dl=None,                           # batches with targets; None: the validation tiles
+    dl=None,                           # batches, with targets or without; None: the validation tiles
     sizes:Sequence[int|None]=(None,),  # pixels of the shorter side; None: as the loader gives them
-) -> tuple[Tensor, Tensor]: # probabilities (n, c) and targets, both on the CPU
+) -> tuple[Tensor, Tensor|None]: # probabilities (n, c), and targets or None, on the CPU
     """Predict every symmetry of every tile, and average: 8 for squares, 4 for other tiles.
 
-    Raises `ValueError` for an empty loader, or no size.
+    Raises `ValueError` for an empty loader, one whose classes are others, or no size.
 
     Parameters:
         learn: trained
-        dl: batches with targets; None: the validation tiles
+        dl: batches, with targets or without; None: the validation tiles
         sizes: pixels of the shorter side; None: as the loader gives them
 
     Returns:
-        probabilities (n, c) and targets, both on the CPU
+        probabilities (n, c), and targets or None, on the CPU
     """
-    forward, activation = learn._eval_forward(), _activation(learn)
+    _check_labels(learn)
+    forward, activation = learn._eval_forward(), learn.activation
     if not len(sizes): raise ValueError('sizes is empty; (None,) takes the tiles as they are.')
     def views(xb):
         for size in sizes:
@@ -145,32 +164,58 @@ def tta(
     def mean_probs(xb):
         answers = [activation(forward(view)) for view in views(xb)]
         return sum(answers)/len(answers)
-    no_loss = lambda probs, yb: 0.
+    def no_loss(probs, yb): return 0.
     _, _, probs, targs = evaluate(mean_probs, learn._loader(dl), no_loss, (), True, 'tta')
-    return probs.cpu(), targs.cpu()
+    return probs.cpu(), None if targs is None else targs.cpu()
 
 # %% ../nbs/12_predictor.ipynb #1a339f50
-def _check_names(names:Sequence[str], wanted:Sequence[str], sample:Path) -> None:
+def _check_tags(classes:Sequence[str]) -> None:
+    "Raises `ValueError` for labels that cannot be told apart with blanks between, as Kaggle wants them."
+    bad = [name for name in classes if len(name.split()) != 1]
+    if bad: raise ValueError(f'labels with spaces, {bad[:3]}, cannot be written side by side: rename them.')
+
+def _check_names(files:Sequence[str], wanted:Sequence[str], sample:Path) -> list[str]: # the files' names
     "Raises `ValueError` unless the predicted tiles are those of the sample submission, each once."
-    twice = [name for name, k in Counter(names).items() if k > 1]
-    missing, unknown = (sorted({*a} - {*b}) for a, b in ((wanted, names), (names, wanted)))
+    files_of = {}
+    for file in files: files_of.setdefault(Path(file).stem, []).append(file)
+    twice = [f'{name} ({", ".join(same)})' for name, same in files_of.items() if len(same) > 1]
+    missing, unknown = (sorted({*a} - {*b}) for a, b in ((wanted, files_of), (files_of, wanted)))
     problems = {'missing': missing, 'there twice': twice, 'unknown': unknown,
                 f'twice in {sample.name}': [name for name, k in Counter(wanted).items() if k > 1]}
     told = [f'{len(some):,} tiles are {what}: {_some(some)}' for what, some in problems.items() if some]
-    if not told: return
+    if not told: return list(files_of)
     raise ValueError(f'{"; ".join(told)}. {sample.name} has {len(wanted):,} names, and each is wanted once. '
                      'Give one loader for each test folder: test-jpg and test-jpg-additional.')
 
 # %% ../nbs/12_predictor.ipynb #eb34e4ca
-def _write_tags(file:Path, learn:Learner, dls:list, names:list, wanted:list, thresh, get_probs) -> list[str]:
-    "Predict, and write the table to `file`; gives the tags of `wanted`. Raises `ValueError` for NaN."
+def _all_probs(learn:Learner, dls:list, names:list, get_probs) -> Tensor: # shape (n, c)
+    "Raises `ValueError` for NaN, and unless there is a row for each name."
     probs = torch.cat([get_probs(learn, dl)[0] for dl in dls])
+    if probs.shape != (len(names), learn.data.c):
+        raise ValueError(f'get_probs gave shape {tuple(probs.shape)} for {len(names):,} tiles and '
+                         f'{learn.data.c} labels.')
     broken = [names[i] for i in probs.isnan().any(1).nonzero().flatten().tolist()]
     if broken: raise ValueError(f'{len(broken):,} tiles got NaN for probabilities: {_some(broken)}.')
+    return probs
+
+def _write_tags(file:Path, learn:Learner, dls:list, names:list, wanted:list, thresh, get_probs) -> list[str]:
+    "Predict, and write the table to `file`; gives the tags of `wanted`."
+    probs = _all_probs(learn, dls, names, get_probs)
     found = {name: _prediction(p, learn.data.classes, thresh).tags for name, p in zip(names, probs)}
     tags = [found[name] for name in wanted]
     pd.DataFrame(dict(image_name=wanted, tags=tags)).to_csv(file, index=False)
     return tags
+
+# %% ../nbs/12_predictor.ipynb #f03b3454
+def _test_loaders(test_dls, data) -> list[Loader]:
+    "Raises `TypeError` for other things, `ValueError` for a loader in random order."
+    dls = data.test_dl() if test_dls is None else test_dls
+    dls = [dls] if isinstance(dls, Loader) else list(dls)
+    if not all(isinstance(dl, Loader) for dl in dls):
+        raise TypeError('test_dls are loaders: make each with data.test_dl(<files>).')
+    if any(dl.train for dl in dls):
+        raise ValueError('a training loader goes in random order: make one with data.test_dl(<files>).')
+    return dls
 
 def submission(
     learn:Learner,                         # trained
@@ -182,8 +227,9 @@ def submission(
 ) -> Path: # the csv
     """Write `image_name,tags` for exactly the tiles of the sample submission, in its order.
 
-    Raises `FileNotFoundError` without a sample submission, `ValueError` for tiles that are missing, double or
-    unknown, and for NaN; then nothing is written.
+    Names are the competition's: the files', without folder and ending. Raises `FileNotFoundError` without a
+    sample submission, `ValueError` for tiles that are missing, double or unknown, and for NaN; nothing is
+    written then.
 
     Parameters:
         learn: trained
@@ -202,13 +248,9 @@ def submission(
         raise FileNotFoundError(f'no {sample}: it says which tiles are wanted. planet_data(source="kaggle") '
                                 'brings it.')
     _check_tags(data.classes)
-    dls = data.test_dl() if test_dls is None else test_dls
-    dls = [dls] if isinstance(dls, Loader) else list(dls)
-    if not all(isinstance(dl, Loader) for dl in dls):
-        raise TypeError('test_dls are loaders: make each with data.test_dl(<files>).')
+    dls = _test_loaders(test_dls, data)
     wanted = list(map(str, _column(_read_csv(sample), 'image_name')))
-    names = [Path(f).stem for dl in dls for f in dl.files]
-    _check_names(names, wanted, sample)
+    names = _check_names([file for dl in dls for file in dl.files], wanted, sample)
     path = Path(path) if path else writable_folder(data.path)/'submission.csv'
     with staged(path) as temp: tags = _write_tags(temp, learn, dls, names, wanted, thresh, get_probs)
     none = sum(not t for t in tags)
@@ -256,17 +298,25 @@ def _call(
     return d._persist(ask, what, f'{_page}/submissions', refusals, waits)
 
 # %% ../nbs/12_predictor.ipynb #f925921e
+def _no_password(request): return request
+
 def _upload(file:Path, again:str) -> str: # Kaggle's token for the uploaded file
-    "Bring a file to where Kaggle wants it. Raises a kind of `DataError`."
+    "Bring a file to where Kaggle wants it, by https and without passwords. Raises a kind of `DataError`."
     import requests
-    from planet_course.download import _COMPETITION, _persist
+    from planet_course.download import DataError, _COMPETITION, _persist
     told = file.stat()
     fields = dict(competition_name=_COMPETITION, file_name=file.name, content_length=told.st_size,
                   last_modified_epoch_seconds=int(told.st_mtime))
     place = _call('start_submission_upload', 'an address to upload to', again, fields=fields)
+    address = urlsplit(place.create_url)
+    if address.scheme != 'https' and address.hostname not in ('127.0.0.1', 'localhost'):
+        raise DataError('Kaggle wants the file at an address without https.', f'{_page}/submissions', again)
     def put():
-        with open(file, 'rb') as f: answer = requests.put(place.create_url, data=f, timeout=(10, 300))
+        with open(file, 'rb') as f:     # without an `auth` a password from .netrc would be sent along
+            answer = requests.put(place.create_url, data=f, timeout=(10, 300), auth=_no_password,
+                                  allow_redirects=False)
         answer.raise_for_status()
+        if answer.is_redirect: raise requests.exceptions.InvalidURL('the server leads elsewhere')
     _persist(put, 'a receipt for the upload', f'{_page}/submissions', {})
     return place.token
 
@@ -282,8 +332,9 @@ def _wait_for_score(ref:int, wait:float, again:str) -> Score:
         if time.monotonic() + pause > end: break
         if status == 'pending': time.sleep(pause)
         pause = min(30, 2*pause)
-    if status == 'error': raise DataError(f'Kaggle cannot score the file: {told.error_description}',
-                                          f'{_page}/submissions', f'mend the file, and {again}')
+    if status == 'error':
+        why = one_line(str(told.error_description))
+        raise DataError(f'Kaggle cannot score it: {why}', f'{_page}/submissions', f'mend it, and {again}')
     score = Score(status, *(float(s) if s else None for s in scores), ref)
     print(f'submission {ref} is handed in: ' + (f'public {score.public}, private {score.private}' if status ==
           'complete' else f'{why} Look at {_page}/submissions'))
@@ -323,7 +374,6 @@ def submit_to_kaggle(
 
 # %% ../nbs/12_predictor.ipynb #c31b7257
 _format = 1     # goes up when older readers would misunderstand a file
-_kinds = dict(sigmoid=torch.sigmoid, softmax=partial(torch.softmax, dim=1))
 
 def _are_stats(stats) -> bool:
     numbers = np.array(stats, float)
@@ -332,35 +382,60 @@ def _are_stats(stats) -> bool:
 def _why_not(facts:dict) -> str:
     "What is wrong with a header; empty if nothing is. May raise anything for what has other types."
     if facts['format'] != _format:
-        return (f'it has format {facts["format"]!r}, made by planet_course {facts.get("version")}; '
+        return (f'it has format {facts["format"]!r}, made by planet_course {facts.get("version")!r}; '
                 f'this is {__version__}, which reads format {_format}')
-    classes, size, stats, cut, kind = (facts[k] for k in ('classes', 'size', 'stats', 'cut', 'activation'))
+    classes, size, stats, cut = (facts[name] for name in ('classes', 'size', 'stats', 'cut'))
     sides = size if isinstance(size, list) and len(size) == 2 else [size]
     names = isinstance(classes, list) and all(isinstance(c, str) for c in classes)
-    wrong = {'size': not all(type(s) is int and 1 <= s <= 16_384 for s in sides),
+    wrong = {'size': not all(type(s) is int and 1 <= s <= 8_192 for s in sides),
              'classes': not names or not classes or len(set(classes)) != len(classes),
              'stats': stats is not None and not _are_stats(stats),
-             'activation': kind not in _kinds, 'cut': cut is not None and type(cut) is not int,
+             'activation': facts['activation'] not in activations,
+             'cut': cut is not None and type(cut) is not int,
              'arch': facts['arch'] not in models.list_models(models)}     # torchvision's
-    if kind == 'sigmoid': check_thresh(facts['thresh'], len(classes))
-    else: wrong['thresh'] = facts['thresh'] is not None
-    return ', '.join(f'{name} is {str(facts[name])[:60]}' for name, is_wrong in wrong.items() if is_wrong)
+    if facts['thresh'] is not None: check_thresh(facts['thresh'], len(classes)) # None: a tile has one label
+    return ', '.join(f'{name} is {str(facts[name])[:60]!r}' for name, is_wrong in wrong.items() if is_wrong)
+
+# %% ../nbs/12_predictor.ipynb #252b3d7a
+_dtypes = torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64  # what weights come in
+
+def _digest_of(facts:dict, state:dict) -> str:
+    "Of all that a model file says, but for the digest itself."
+    rest = {name: fact for name, fact in facts.items() if name != 'digest'}
+    return _digest({'facts': json.dumps(rest, sort_keys=True), 'weights': dict(sorted(state.items()))})
+
+def _why_not_weights(facts:dict, state:dict) -> str:
+    "What is wrong with the tensors of a file; empty if nothing is."
+    odd = [f'{name} holds {v.dtype}' for name, v in state.items() if v.dtype not in _dtypes]
+    if odd: return _some(odd)
+    broken = [name for name, v in state.items() if not v.float().isfinite().all()]
+    if broken: return f'NaN or infinity in {_some(broken)}'
+    if facts.get('digest', '') in ('', _digest_of(facts, state)): return ''
+    return 'its digest does not fit, so some of its bytes have changed'
 
 # %% ../nbs/12_predictor.ipynb #02ec2d26
+def _parse(data:bytes) -> tuple[dict, dict, str]: # the facts, the state dict, what is wrong with them
+    "May raise anything for what is no model file."
+    n = int.from_bytes(data[:8], 'little')
+    if n > 10_000_000: return {}, {}, f'its header would have {n:,} bytes'
+    facts = json.loads(json.loads(data[8:8 + n])['__metadata__']['planet_course'])
+    why = _why_not(facts)
+    if why: return facts, {}, why
+    state = load(data)
+    return facts, state, _why_not_weights(facts, state)
+
 def _read_export(file:Path) -> tuple[dict, dict]: # the facts, the state dict
     "Read and check a model file. Raises `FileNotFoundError`, `ValueError`."
     if not file.is_file():
         raise FileNotFoundError(f'no model file at {file}. export_model(learn, file) writes one.')
-    with open(file, 'rb') as f: head = f.read(9)
-    if head.startswith((b'PK', b'\x80')) and head[8:] != b'{':    # 128 bytes of header begin with \x80 too
+    nbytes, room = file.stat().st_size, free_memory(torch.device('cpu'))
+    if nbytes > room: raise ValueError(f'{file} has {nbytes/1e9:.1f} GB, more than half of the memory here.')
+    data = file.read_bytes()    # not mapped: a mapped file that shrinks ends the process
+    if data.startswith((b'PK', b'\x80')) and data[8:9] != b'{':    # 128 bytes of header begin with \x80 too
         raise ValueError(f'{file} is a pickle, which may run anything when opened, and was not opened. '
                          'export_model(learn, file) writes a safe one.')
-    try:
-        with safe_open(file, 'pt') as f:
-            facts = json.loads((f.metadata() or {})['planet_course'])
-            why = _why_not(facts)
-            # copies: the file may change, and a mapped file that shrinks ends the process
-            state = {} if why else {k: f.get_tensor(k).clone() for k in f.keys()}
+    try: facts, state, why = _parse(data)
+    except MemoryError: raise
     except Exception as e: why = f'{type(e).__name__}: {str(e)[:200]}'      # it is no model of ours
     if why: raise ValueError(f'{file} is no model that this version can use: {why}. Was it copied whole? '
                              'export_model(learn, file) writes it anew.')
@@ -385,6 +460,35 @@ def _rebuild(facts:dict, state:dict) -> nn.Module:
     made.load_state_dict(state, assign=True)
     return made.eval()
 
+# %% ../nbs/12_predictor.ipynb #3e3fa4a9
+_batch_px = 2**26     # pixels in a batch, at most: those of 64 tiles of 1,024
+
+def _try_tile(picture, size) -> Tensor|ValueError:
+    try: return _tile(picture, size)
+    except ValueError as e: return e
+    except MemoryError as e: return ValueError(str(e) or 'too little memory to read a picture')
+
+def _stream(predictor, pictures:Iterable, bs:int) -> Iterator[tuple[object, Prediction|ValueError]]:
+    h, w = np.broadcast_to(predictor.size, 2).tolist()
+    bs = max(1, min(bs, _batch_px//(h*w)))
+    pictures, queue = iter(pictures), deque()
+    pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1))
+    def begin(): # a batch's pictures, with their tiles to be
+        batch = list(islice(pictures, bs))
+        if batch: queue.append((batch, [pool.submit(_try_tile, p, predictor.size) for p in batch]))
+    try:
+        begin()
+        while queue:
+            batch, tiles = queue.popleft()
+            tiles = [tile.result() for tile in tiles]
+            begin()
+            good = [tile for tile in tiles if isinstance(tile, Tensor)]
+            probs = iter(predictor.forward(torch.stack(good)) if good else ())
+            for picture, tile in zip(batch, tiles):
+                if isinstance(tile, ValueError): yield picture, tile
+                else: yield picture, predictor.decide(next(probs))
+    finally: pool.shutdown(cancel_futures=True)
+
 # %% ../nbs/12_predictor.ipynb #9e3ab42d
 class Predictor:
     """A network from one file, ready to label pictures.
@@ -400,7 +504,6 @@ class Predictor:
         thresh:float|Sequence[float]|None=None, # None: the one in the file
     ):
         self.device = default_device(verbose=False) if device is None else torch.device(device)
-        if self.device.type == 'cpu': keep_freed_memory()
         facts, state = _read_export(Path(file))
         try: model = _rebuild(facts, state)
         except Exception as e: raise ValueError(f'{file}: weights and header do not fit: {e}.') from e
@@ -408,10 +511,10 @@ class Predictor:
         self.facts, self.classes, size = facts, facts['classes'], facts['size']
         self.size = size if isinstance(size, int) else tuple(size)
         self.stats = None if facts['stats'] is None else _stats_on(facts['stats'], self.device)
-        self.activation = _kinds[facts['activation']]
-        thresh = facts['thresh'] if thresh is None else thresh
-        one_label = self.activation is not torch.sigmoid        # the most probable: no threshold is asked
-        self.thresh = None if one_label else check_thresh(thresh, len(self.classes))
+        self.activation = activations[facts['activation']]
+        many = facts['thresh'] is not None
+        self.thresh = _pick_thresh(thresh, facts['thresh'], many, len(self.classes))
+        self.delim = tag_delim(self.classes)
 
     @torch.no_grad()
     def forward(self,
@@ -428,38 +531,31 @@ class Predictor:
         xb = _finish(tiles.to(self.device, non_blocking=True), None, None, self.stats)
         return self.activation(self.model(xb).float()).cpu()
 
+    def decide(self,
+        probs:Tensor,   # of one tile, shape (c,), on the CPU
+    ) -> Prediction:
+        """The labels that the threshold lets through. Raises `ValueError` for what are no probabilities.
+
+        Parameters:
+            probs: of one tile, shape (c,), on the CPU
+        """
+        return _prediction(probs, self.classes, self.thresh, self.delim)
+
     def stream(self,
         pictures:Iterable,  # each a path, bytes, a PIL image, an array or a tensor: see `predict`
-        bs:int=64,          # pictures in a batch
+        bs:int=64,          # pictures in a batch; fewer where tiles are so large that memory is short
     ) -> Iterator[tuple[object, Prediction|ValueError]]: # each picture with its answer, in order
         """Predict as pictures come, decoding ahead. One that cannot be read gets the error that says why.
 
         Parameters:
             pictures: each a path, bytes, a PIL image, an array or a tensor: see `predict`
-            bs: pictures in a batch
+            bs: pictures in a batch; fewer where tiles are so large that memory is short
 
         Returns:
             each picture with its answer, in order
         """
         if bs < 1: raise ValueError(f'bs is {bs}; a batch has 1 picture or more.')
-        pictures, queue = iter(pictures), deque()
-        def try_tile(picture):
-            try: return _tile(picture, self.size)
-            except ValueError as e: return e
-        with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-            def begin(): # a batch's pictures, with their tiles to be
-                batch = list(islice(pictures, bs))
-                if batch: queue.append((batch, [pool.submit(try_tile, p) for p in batch]))
-            begin()
-            while queue:
-                batch, tiles = queue.popleft()
-                tiles = [tile.result() for tile in tiles]
-                begin()
-                good = [tile for tile in tiles if isinstance(tile, Tensor)]
-                probs = iter(self.forward(torch.stack(good)) if good else ())
-                for picture, tile in zip(batch, tiles):
-                    bad = isinstance(tile, ValueError)
-                    yield picture, tile if bad else _prediction(next(probs), self.classes, self.thresh)
+        return _stream(self, pictures, bs)
 
     def __call__(self,
         pictures,       # one picture or several, see `stream`
@@ -474,13 +570,21 @@ class Predictor:
         return found if many else found[0]
 
 # %% ../nbs/12_predictor.ipynb #eb181a58
+def _activation_name(learn:Learner) -> str:
+    "Raises `ValueError` for an activation that has no name."
+    activation = learn.activation
+    for name, known in activations.items():
+        if known is activation: return name
+    raise ValueError(f'a model file names its activation: one of {", ".join(activations)}. This learner has '
+                     f"{activation}. If one of them does the same, say so: learn.activation = 'sigmoid'.")
+
 def _facts(learn:Learner, thresh, cut:int|None) -> dict:
     "The header of a learner's export. Raises `ValueError` for what a header cannot say."
     data, thresh = learn.data, _thresh_for(learn, thresh)
     if data.lists.tfms[1] not in (None, Transforms()):
         raise ValueError(f'validation transforms, {data.lists.tfms[1]}, are code, which a file cannot hold.')
     return dict(format=_format, version=__version__, arch=learn.arch, cut=cut, classes=list(data.classes),
-                size=data.size, stats=data.stats, activation='softmax' if thresh is None else 'sigmoid',
+                size=data.size, stats=data.stats, activation=_activation_name(learn),
                 thresh=thresh.tolist() if isinstance(thresh, Tensor) else thresh)
 
 def _check_same(learn:Learner, again:nn.Module) -> None:
@@ -501,7 +605,8 @@ def export_model(
 ) -> Path: # `file`
     """Write all that is needed to predict into one file: weights, and facts as JSON.
 
-    Raises `ValueError` for a network that cannot be built again from its architecture's name.
+    Raises `ValueError` for a network that cannot be built again from its architecture's name, and for an
+    activation without a name.
 
     Parameters:
         learn: made by `create_cnn`, trained
@@ -514,10 +619,11 @@ def export_model(
     """
     facts = _facts(learn, thresh, cut)
     state = {k: v.detach().cpu().contiguous() for k, v in learn.model.state_dict().items()}
+    facts['digest'] = _digest_of(facts, state)
     broken = [k for k, v in state.items() if not v.isfinite().all()]
     if broken: raise ValueError(f'the network has NaN or infinity among its weights: {_some(broken)}.')
     with staged(file) as temp:
-        save_file(state, temp, {'planet_course': json.dumps(facts)})
+        temp.write_bytes(save(state, {'planet_course': json.dumps(facts)}))
         try: again = Predictor(temp, learn.device)
         except ValueError as e:
             raise ValueError(f'the network cannot be built again from {learn.arch!r} and cut={cut}: '
@@ -571,42 +677,58 @@ def export_onnx(
     return out
 
 # %% ../nbs/12_predictor.ipynb #f29775c4
+class _TableLost(Exception):
+    "Standard output takes no more."
+
+def _say(text:str) -> None:
+    "A line on standard error. Where nobody takes it, the exit status still says that there was one."
+    with contextlib.suppress(OSError, ValueError):
+        tqdm.write(f'planet-predict: {one_line(text)}', file=sys.stderr)
+
+def _put(*cells:str) -> None:
+    "A row of the table, at once: whoever stops the command has all rows so far. Raises `_TableLost`."
+    row = io.StringIO()
+    csv.writer(row, lineterminator='\n').writerow(map(cell_text, cells))
+    try: print(row.getvalue(), end='', flush=True)
+    except (OSError, ValueError) as e: raise _TableLost(getattr(e, 'strerror', None) or str(e)) from e
+
+def _in_folder(folder:str) -> list[str|ValueError]:
+    "The pictures below a folder. What is said about others becomes errors: they are left out of the table."
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said): found = ImageList.from_folder(folder).files
+    except (OSError, ValueError) as e: found = [ValueError(str(e))]
+    return [*map(ValueError, said.getvalue().splitlines()), *found]
+
 def _expand(args:Sequence[str]) -> Iterator[str|ValueError]:
     "The files that were named, and the pictures below the folders."
     for arg in args:
-        if not os.path.isdir(arg): yield arg; continue
-        try: yield from ImageList.from_folder(arg).files
-        except FileNotFoundError as e: yield ValueError(str(e))
+        if os.path.isdir(arg): yield from _in_folder(arg)
+        else: yield arg
 
+# %% ../nbs/12_predictor.ipynb #2bf143b6
 def _label_files(predictor:Predictor, files:list, bs:int) -> int: # how many could not be read
     "Write the table to standard output, and what is wrong to standard error."
-    if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(encoding='utf-8', errors='surrogateescape')
-    out, bad = csv.writer(sys.stdout, lineterminator='\n'), 0
-    out.writerow(['image_name', 'tags', 'file'])
-    found, lost = ([f for f in files if isinstance(f, ValueError) == wrong] for wrong in (False, True))
-    answers = chain(((None, e) for e in lost), predictor.stream(found, bs))
-    for file, answer in tqdm(answers, total=len(files), unit=' tiles', file=sys.stderr, disable=None):
+    if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(encoding='utf-8')
+    bad = [f for f in files if isinstance(f, ValueError)]
+    found = [f for f in files if not isinstance(f, ValueError)]
+    _put('image_name', 'tags', 'file')
+    for error in bad: _say(str(error))
+    bar = tqdm(predictor.stream(found, bs), total=len(found), unit=' tiles', file=sys.stderr, disable=None)
+    for file, answer in bar:
         if isinstance(answer, ValueError):
-            bad += 1
-            text = str(answer).replace('set PIL.Image.MAX_IMAGE_PIXELS = None before', 'raise --max-pixels')
-            tqdm.write(f'planet-predict: {text}', file=sys.stderr)
-        else: out.writerow([Path(file).stem, answer.tags, file])
-    sys.stdout.flush()
-    return bad
+            bad.append(answer)
+            _say(str(answer).replace('set PIL.Image.MAX_IMAGE_PIXELS = None before', 'raise --max-pixels'))
+        else: _put(Path(file).stem, answer.tags, file)
+    return len(bad)
 
 # %% ../nbs/12_predictor.ipynb #a18b0329
-def main(
-    argv:Sequence[str]|None=None, # None: what was typed
-) -> int: # exit status: 0, 1 if a picture could not be read, 2 if there is no model
-    """The command `planet-predict`.
+class _Parser(argparse.ArgumentParser):
+    def error(self, message): super().error(one_line(message))     # it may hold a file's name
 
-    Parameters:
-        argv: None: what was typed
-
-    Returns:
-        exit status: 0, 1 if a picture could not be read, 2 if there is no model
-    """
-    parser = argparse.ArgumentParser('planet-predict', description='Label pictures; print a csv of them.')
+def _arguments(argv:Sequence[str]|None) -> argparse.Namespace:
+    "What was typed; ends the program if it cannot be."
+    parser = _Parser('planet-predict', description='Label pictures; print a csv of them.')
     parser.add_argument('model', help='a file that export_model wrote')
     parser.add_argument('pictures', nargs='+', help='files, and folders to search')
     parser.add_argument('--thresh', type=float, help="label above this, not above the model's own")
@@ -616,13 +738,43 @@ def main(
     args = parser.parse_args(argv)
     if args.bs < 1: parser.error(f'--bs is {args.bs}: a batch has 1 picture or more')
     if args.max_pixels is not None and args.max_pixels < 2: parser.error(f'--max-pixels is {args.max_pixels}')
+    return args
+
+def _run(args:argparse.Namespace) -> int: # exit status
+    if sys.stdout is None: raise OSError('standard output is closed: there is no place for the table.')
     if args.max_pixels: PILImage.MAX_IMAGE_PIXELS = args.max_pixels//2   # Pillow refuses twice that
-    try:
+    with contextlib.redirect_stdout(io.StringIO()): keep_freed_memory()     # of this process, which is ours
+    with contextlib.redirect_stdout(sys.stderr):    # the table is all that goes to standard output
         predictor = Predictor(args.model, args.device, args.thresh)
-        return int(_label_files(predictor, list(_expand(args.pictures)), args.bs) > 0)
-    except BrokenPipeError: # whoever read the table wanted no more, as `head` does
+    if predictor.delim != ' ': _say(f'labels with spaces: {predictor.delim} stands between those of a tile')
+    return int(_label_files(predictor, list(_expand(args.pictures)), args.bs) > 0)
+
+def _forget_stdout() -> None:
+    "What waits to be written must not fail once more when Python ends."
+    with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (OSError, ValueError, RuntimeError, AssertionError) as e:    # the last: PyTorch without CUDA
-        print(f'planet-predict: {e}', file=sys.stderr)
-        return 2
+
+def main(
+    argv:Sequence[str]|None=None, # None: what was typed
+) -> int: # 0; 1: a picture or a row is missing; 2: there is no model, or no table; 130: Ctrl-C
+    """The command `planet-predict`.
+
+    Parameters:
+        argv: None: what was typed
+
+    Returns:
+        0; 1: a picture or a row is missing; 2: there is no model, or no table; 130: Ctrl-C
+    """
+    err = sys.stderr or open(os.devnull, 'w')   # print to None would go to standard output, our table
+    with contextlib.redirect_stderr(err):
+        try: return _run(_arguments(argv))
+        except KeyboardInterrupt:
+            _say('stopped by Ctrl-C; the table ends with the last picture that was labelled')
+            return 130
+        except _TableLost as e:
+            _say(f'standard output takes no more ({e}): the table is not whole')
+            _forget_stdout()
+            return 1
+        except (OSError, ValueError, RuntimeError, AssertionError, MemoryError) as e: # Assertion..: no CUDA
+            _say(str(e) or type(e).__name__)
+            return 2

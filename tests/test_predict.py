@@ -1,5 +1,5 @@
 """From a trained network to tags: submissions, the real Kaggle client against a server, model files, the command, what goes wrong."""
-import csv, io, os, subprocess, sys, textwrap
+import csv, io, json, os, subprocess, sys, textwrap
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,10 +9,12 @@ import pytest
 import torch
 from fake_kaggle import FakeKaggle, token
 from PIL import Image
+from safetensors.torch import save
 from torch import nn
+from torch.nn import functional as F
 from torchvision import models
 
-from planet_course import download
+from planet_course import download, predictor as predictor_module
 from planet_course.core import imagenet_stats
 from planet_course.data import ImageList, Loader, _Source
 from planet_course.download import BadCredentialsError, DataError, FileGoneError, OfflineError, RateLimitedError, RulesNotAcceptedError
@@ -40,6 +42,13 @@ def learn(tiles):
 
 @pytest.fixture(scope='module')
 def model_file(learn, tmp_path_factory): return export_model(learn, tmp_path_factory.mktemp('model')/'model.safetensors')
+
+
+@pytest.fixture(scope='module')
+def small_file(learn, tmp_path_factory):
+    "A fifth of it, for what reads a file many times."
+    small = create_cnn(learn.data, models.mobilenet_v2, pretrained=False, lin_ftrs=(16,))
+    return export_model(small, tmp_path_factory.mktemp('small')/'model.safetensors')
 
 
 # ---- submissions -----------------------------------------------------------------------------------------------------
@@ -111,6 +120,70 @@ def test_symmetric_average_of_oblong_tiles_and_of_one_label(tiles):
     assert len(predict(single, single.data.valid_ds.x.files[0]).labels) == 1
 
 
+class Focal(nn.Module):
+    "A loss that says nothing about its logits."
+    def forward(self, logits, targs):
+        ce = F.binary_cross_entropy_with_logits(logits, targs, reduction='none')
+        return ((1 - torch.exp(-ce))**2*ce).mean()
+
+
+@pytest.mark.parametrize('loss', [Focal(), lambda logits, targs: F.binary_cross_entropy(logits.sigmoid(), targs)], ids=['focal', 'function'])
+def test_any_loss(tiles, tmp_path, loss):
+    "Seventeen labels stay seventeen: the same probabilities everywhere, and thresholds that are used."
+    learn = create_cnn(bunch(tiles), models.resnet18, pretrained=False, loss_func=loss, thresh=.5)
+    file, dl = learn.data.valid_ds.x.files[0], learn.data.test_dl(ImageList.from_folder(tiles/'test-jpg'))
+    wanted = learn.get_preds(logits=True)[0][0].sigmoid()
+    given = {c for c, p in zip(learn.data.classes, wanted) if p > .5}
+    made = Predictor(export_model(learn, tmp_path/'m.safetensors'), 'cpu')
+    assert made.facts['activation'] == 'sigmoid' and made.thresh == .5
+    for answer in (predict(learn, file), made(file)):
+        assert torch.allclose(answer.probs, wanted, atol=1e-5) and set(answer.labels) == given
+    probs, none = tta(learn, dl)
+    assert none is None and 0 <= probs.min() and probs.max() <= 1
+    tags = pd.read_csv(submission(learn, dl, path=tmp_path/'a.csv', get_probs=tta), keep_default_na=False).tags
+    assert [set(t.split()) for t in tags] == [{c for c, x in zip(learn.data.classes, p) if x > .5} for p in probs]
+
+
+def test_another_activation(tiles, tmp_path):
+    "It is used wherever we predict; softmax over labels of which a tile has several is written down as such."
+    learn = create_cnn(bunch(tiles), models.resnet18, pretrained=False, thresh=.1)
+    learn.activation = 'softmax'
+    file = learn.data.valid_ds.x.files[0]
+    made = Predictor(export_model(learn, tmp_path/'m.safetensors'), 'cpu')
+    wanted = {c for c, p in zip(learn.data.classes, learn.get_preds()[0][0]) if p > .1}
+    assert set(predict(learn, file).labels) == set(made(file).labels) == wanted and made.facts['activation'] == 'softmax'
+    learn.activation = lambda logits: logits.sigmoid()
+    with pytest.raises(ValueError, match='names its activation'): export_model(learn, tmp_path/'m2.safetensors')
+    learn.activation = 'none'
+    learn.thresh = .5
+    for call in (lambda: predict(learn, file), lambda: submission(learn, path=tmp_path/'b.csv', test_dls=learn.data.test_dl(ImageList.from_folder(tiles/'test-jpg')))):
+        with pytest.raises(ValueError, match="are no probabilities.*learn.activation = 'sigmoid'"): call()
+    assert not (tmp_path/'m2.safetensors').exists() and not (tmp_path/'b.csv').exists()
+
+
+def test_loaders_of_other_classes(learn, tiles, tmp_path):
+    "Their columns are other labels: no average over them, no submission."
+    src = ImageList.from_csv(tiles, 'train_v2.csv', folder='train-jpg', suffix='.jpg').split_by_rand_pct(0.2)
+    data = src.label_from_df(label_delim=' ', classes=learn.data.classes[::-1]).transform(size=32).databunch(bs=16, device='cpu')
+    with pytest.raises(ValueError, match='classes'): tta(learn, data.valid_dl)
+    dl = data.test_dl(ImageList.from_folder(tiles/'test-jpg'))
+    for get_probs in (Learner.get_preds, tta):
+        with pytest.raises(ValueError, match='classes'): submission(learn, dl, path=tmp_path/'a.csv', get_probs=get_probs)
+    assert not list(tmp_path.iterdir())
+
+
+def test_submissions_that_would_be_other_tiles(learn, tiles, tmp_path):
+    "Two tiles of one name, named with their folders; fewer rows than tiles; a loader in random order."
+    (tmp_path/'more').mkdir()
+    (tmp_path/'more'/'test_0.jpg').write_bytes((tiles/'test-jpg'/'test_0.jpg').read_bytes())
+    dl, more = learn.data.test_dl(ImageList.from_folder(tiles/'test-jpg')), learn.data.test_dl(ImageList.from_folder(tmp_path/'more'))
+    cases = {'test-jpg/test_0.jpg, .*more/test_0.jpg': dict(test_dls=[dl, more]), 'random order': dict(test_dls=learn.data.train_dl),
+             'gave shape': dict(test_dls=dl, get_probs=lambda learn, dl: (torch.rand(5, learn.data.c), None))}
+    for why, args in cases.items():
+        with pytest.raises(ValueError, match=why): submission(learn, path=tmp_path/'a.csv', **args)
+    assert not (tmp_path/'a.csv').exists()
+
+
 # ---- Kaggle ----------------------------------------------------------------------------------------------------------
 
 @pytest.fixture
@@ -141,6 +214,18 @@ def test_handing_in(kaggle, handed_in, capfd):
     assert len(kaggle.asked('GetSubmission')) == 2
     said = ''.join(capfd.readouterr())
     assert 'public 0.9313, private 0.9296' in said and token not in said
+
+
+def test_an_upload_tells_no_password(kaggle, handed_in, tmp_path, monkeypatch):
+    "What .netrc holds for the host is not sent; an address without https gets nothing, and is not shown."
+    (tmp_path/'.netrc').write_text('machine 127.0.0.1 login me password secret\n')
+    (tmp_path/'.netrc').chmod(0o600)
+    submit_to_kaggle(handed_in, 'x')
+    assert [entry['auth'] for entry in kaggle.asked('upload')] == ['']
+    place = SimpleNamespace(create_url='http://example.org/put?Signature=1', token='t')
+    monkeypatch.setattr(predictor_module, '_call', lambda *args, **kwargs: place)
+    with pytest.raises(DataError, match='without https') as e: submit_to_kaggle(handed_in, 'x')
+    assert 'Signature' not in str(e.value)
 
 
 def test_a_score_that_does_not_come(kaggle, handed_in, capsys):
@@ -232,14 +317,14 @@ def test_other_networks_and_one_label(tiles, tmp_path):
 def test_networks_that_no_name_rebuilds(learn, tmp_path):
     for odd in (little(learn.data), create_cnn(learn.data, lambda: models.resnet18(), pretrained=False)):
         with pytest.raises(ValueError, match='cannot be built again'): export_model(odd, tmp_path/'m.safetensors')
-    other = create_cnn(learn.data, models.resnet18, pretrained=False, loss_func=nn.MultiLabelSoftMarginLoss())
-    with pytest.raises(ValueError, match='no known way'): export_model(other, tmp_path/'m.safetensors')
+    other = create_cnn(learn.data, models.resnet18, pretrained=False, loss_func=nn.NLLLoss())
+    with pytest.raises(ValueError, match="learn.activation = 'sigmoid'"): export_model(other, tmp_path/'m.safetensors')
     assert not list(tmp_path.iterdir())
 
 
-def test_no_byte_of_a_model_file_crashes_the_reader(model_file, tmp_path):
+def test_no_byte_of_a_model_file_crashes_the_reader(small_file, tmp_path):
     "Cut anywhere, or with any byte of the header changed: an error that names the file, or a file that still fits."
-    whole, file, rng = model_file.read_bytes(), tmp_path/'m.safetensors', np.random.RandomState(0)
+    whole, file, rng = small_file.read_bytes(), tmp_path/'m.safetensors', np.random.RandomState(0)
     header = 8 + int.from_bytes(whole[:8], 'little')
     for n in [*range(12), header - 1, header, header + 7, len(whole) - 1]:
         file.write_bytes(whole[:n])
@@ -267,10 +352,12 @@ def test_others_may_read_what_is_exported(learn, tmp_path):
     assert export_model(learn, tmp_path/'m.safetensors').stat().st_mode == (tmp_path/'plain').stat().st_mode
 
 
-def test_a_model_with_one_label_asks_for_no_threshold(tiles, tmp_path):
+def test_a_model_with_one_label_asks_for_no_threshold(tiles, tmp_path, capsys):
     learn = create_cnn(bunch(tiles, None), models.resnet18, pretrained=False)
     file = export_model(learn, tmp_path/'m.safetensors')
-    for thresh in (None, .01, .99): assert len(Predictor(file, 'cpu', thresh)(learn.data.valid_ds.x.files[0]).labels) == 1
+    for thresh in (None, .01, .99):
+        assert len(Predictor(file, 'cpu', thresh)(learn.data.valid_ds.x.files[0]).labels) == 1
+        assert ('thresh is not used' in capsys.readouterr().out) == (thresh is not None)
 
 
 def test_a_picture_that_breaks_late_costs_only_itself(model_file, tiles):
@@ -280,6 +367,79 @@ def test_a_picture_that_breaks_late_costs_only_itself(model_file, tiles):
     answers = [answer for _, answer in Predictor(model_file, 'cpu').stream([good, *odd, good], bs=2)]
     assert [isinstance(answer, ValueError) for answer in answers] == [False, *[True]*len(odd), False]
     assert Predictor(model_file, 'cpu')([]) == []
+
+
+def rewritten(model_file, file, change, digest=True):
+    "A model file with other contents: `change` gets facts and tensors."
+    facts, state, _ = predictor_module._parse(model_file.read_bytes())
+    change(facts, state)
+    facts.pop('digest')
+    if digest: facts['digest'] = predictor_module._digest_of(facts, state)
+    file.write_bytes(save(state, {'planet_course': json.dumps(facts)}))
+    return file
+
+
+def test_one_bit_of_a_model_file(small_file, tmp_path):
+    "Anywhere, weights included: an error that names the file. A file without a digest, of an older version, is read."
+    whole, file, rng = small_file.read_bytes(), tmp_path/'m.safetensors', np.random.RandomState(0)
+    for at in rng.randint(len(whole), size=12):
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << rng.randint(8)]) + whole[at + 1:])
+        with pytest.raises(ValueError, match='m.safetensors'): Predictor(file, 'cpu')
+    old = Predictor(rewritten(small_file, file, lambda facts, state: None, digest=False), 'cpu')
+    assert 'digest' not in old.facts and old.classes == Predictor(small_file, 'cpu').classes
+
+
+@pytest.mark.parametrize('dtype, fits', [(torch.float16, True), (torch.float64, True), (torch.complex64, False), (torch.float8_e4m3fn, False),
+                                         (torch.int64, False), (torch.bool, False)], ids=str)
+def test_weights_of_other_types(small_file, tmp_path, dtype, fits):
+    def change(facts, state): state['0.0.0.weight'] = state['0.0.0.weight'].to(dtype)
+    file = rewritten(small_file, tmp_path/'m.safetensors', change)
+    if fits: assert Predictor(file, 'cpu').model[0][0][0].weight.dtype == torch.float32
+    else:
+        with pytest.raises(ValueError, match='holds torch'): Predictor(file, 'cpu')
+
+
+@pytest.mark.parametrize('bad', [float('nan'), float('inf'), 1e300])
+def test_weights_that_are_no_numbers(small_file, tmp_path, bad):
+    def change(facts, state):
+        state['0.0.0.weight'] = state['0.0.0.weight'].double()
+        state['0.0.0.weight'][0, 0, 0, 0] = bad
+    with pytest.raises(ValueError, match='NaN or infinity in 0.0.0.weight'): Predictor(rewritten(small_file, tmp_path/'m.safetensors', change), 'cpu')
+
+
+def test_headers_that_ask_for_memory(small_file, tmp_path, monkeypatch):
+    "A header of a terabyte, tensors that share their bytes, a file larger than the memory, tiles of 16,384 pixels: refused at once."
+    file, whole = tmp_path/'m.safetensors', small_file.read_bytes()
+    n = int.from_bytes(whole[:8], 'little')
+    header = json.loads(whole[8:8 + n])
+    first, second = [name for name in header if name != '__metadata__' and header[name]['shape'] == [64]][:2]
+    header[second]['data_offsets'] = header[first]['data_offsets']
+    shared = json.dumps(header).encode()
+    for content in ((2**40).to_bytes(8, 'little') + whole[8:], len(shared).to_bytes(8, 'little') + shared + whole[8 + n:]):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match='no model that'): Predictor(file, 'cpu')
+    with open(file, 'wb') as f: f.truncate(2**40)
+    with pytest.raises(ValueError, match='half of the memory'): Predictor(file, 'cpu')
+    with pytest.raises(ValueError, match='size is'): Predictor(rewritten(small_file, file, lambda facts, state: facts.update(size=16_384)), 'cpu')
+
+
+def test_batches_of_large_tiles_are_small(model_file, tiles, monkeypatch):
+    made, seen = Predictor(model_file, 'cpu'), []
+    monkeypatch.setattr(predictor_module, '_batch_px', 32*32*2 + 5)
+    monkeypatch.setattr(made, 'forward', lambda batch: seen.append(len(batch)) or torch.full((len(batch), len(made.classes)), .5))
+    assert len(made([tiles/'test-jpg'/'test_0.jpg']*5)) == 5 and seen == [2, 2, 1]
+
+
+def test_what_is_no_model_file_at_all(tmp_path):
+    os.mkfifo(tmp_path/'pipe')
+    for place in (tmp_path/'pipe', tmp_path, '/dev/zero'):
+        with pytest.raises(FileNotFoundError, match='no model file'): Predictor(place, 'cpu')
+
+
+def test_a_predictor_leaves_the_process_alone(model_file, monkeypatch):
+    "How memory is kept is the command's business."
+    monkeypatch.setattr(predictor_module, 'keep_freed_memory', None)
+    assert Predictor(model_file, 'cpu').device.type == 'cpu'
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------
@@ -331,11 +491,104 @@ def test_the_command_without_a_model(model_file, tiles, tmp_path, capsys):
     assert (done.returncode, done.stdout) == (2, '') and 'or more' in done.stderr
 
 
-def test_a_reader_that_wants_no_more(model_file, tiles):
-    "As in `planet-predict ... | head -n 1`: no traceback."
-    with subprocess.Popen([command, model_file, *[tiles/'test-jpg']*4, '--bs', '1'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
-        run.stdout.close()
-        assert 'Traceback' not in run.stderr.read()
+def test_names_that_would_forge_a_table(model_file, tiles, tmp_path, capsys):
+    "A line break splits no row, `=cmd` is no formula, no escape sequence reaches the terminal; each good tile has one row."
+    good = (tiles/'test-jpg'/'test_0.jpg').read_bytes()
+    for name in ('a\rb.jpg', 'a\nb.jpg', '=cmd.jpg', 'c\x1b[2Jd.jpg', 'caf\udce9.jpg'): (tmp_path/name).write_bytes(good)
+    for name in ('bad\x1b[2J\nplanet-predict: all is well.jpg', '%.jpg'): (tmp_path/name).write_bytes(b'%!PS\n{} loop')
+    assert main([str(model_file), str(tmp_path)]) == 1
+    out, err = capsys.readouterr()
+    rows = list(csv.reader(io.StringIO(out, newline='')))
+    assert len(rows) == 6 and all(len(row) == 3 for row in rows) and out.count('\n') == 6 and not {'\r', '\x1b'} & {*(out + err)}
+    assert sorted(row[0] for row in rows[1:]) == ["'=cmd", 'a\\nb', 'a\\rb', 'c\\x1b[2Jd', 'caf\\udce9']
+    assert err.count('planet-predict: cannot read') == 2 and not any(line.startswith('planet-predict: all is well') for line in err.splitlines())
+
+
+def test_a_pipe_among_the_pictures(model_file, tiles, tmp_path, capsys):
+    "Named, not waited for."
+    os.mkfifo(tmp_path/'tile.jpg')
+    assert main([*map(str, (model_file, tmp_path/'tile.jpg', tiles/'test-jpg'/'test_0.jpg'))]) == 1
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 2 and 'tile.jpg: this is no file' in err
+
+
+def test_what_a_folder_leaves_out(model_file, tiles, capsys, monkeypatch):
+    "What is printed about it is no row of the table, and the status is not 0; a folder that cannot be read costs only itself."
+    whole = ImageList.from_folder
+    def some(folder):
+        print(f'left out 1 folders that cannot be read: {folder}/closed')
+        if 'train' in folder: raise PermissionError(13, 'Permission denied', folder)
+        return whole(folder)
+    monkeypatch.setattr(predictor_module.ImageList, 'from_folder', some)
+    assert main([*map(str, (model_file, tiles/'train-jpg', tiles/'test-jpg'))]) == 1
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 7 and 'left out' not in out
+    assert err.count('planet-predict: left out 1 folders') == 2 and 'Permission denied' in err
+
+
+def test_labels_with_blanks_in_the_table(tiles, tmp_path, capsys):
+    "They can be read back; a submission, which Kaggle cuts at blanks, is refused."
+    src = ImageList.from_csv(tiles, 'train_v2.csv', folder='train-jpg', suffix='.jpg').split_by_rand_pct(0.2)
+    spaced = [[f'label of {tag}' for tag in tags.split()] for tags in src.items.df.tags]
+    by_file = dict(zip(map(Path, src.items.files), spaced))
+    data = src.label_from_func(by_file.get).transform(size=32).databunch(bs=16, device='cpu')
+    learn = create_cnn(data, models.resnet18, pretrained=False, thresh=.5)
+    file = tiles/'test-jpg'/'test_0.jpg'
+    capsys.readouterr()
+    assert main([*map(str, (export_model(learn, tmp_path/'m.safetensors'), file))]) == 0
+    out, err = capsys.readouterr()
+    row, = csv.DictReader(out.splitlines())
+    answer = predict(learn, file)
+    assert row['tags'] == answer.tags and row['tags'].split(';') == list(answer.labels) and set(answer.labels) <= set(data.classes)
+    assert len(answer.labels) > 1 and '; stands between' in err
+    with pytest.raises(ValueError, match='labels with spaces'): submission(learn, data.test_dl([file]), path=tmp_path/'a.csv')
+
+
+endings = r"""
+import contextlib, json, os, signal, sys, time, torch
+from planet_course.predictor import Predictor, main
+
+def begin(name, setup, args):
+    pid = os.fork()
+    if pid: return pid
+    for stream, number in (('out', 1), ('err', 2)): os.dup2(os.open(f'{name}.{stream}', os.O_WRONLY | os.O_CREAT), number)
+    exec(setup)
+    if sys.stdout: sys.stdout = open(1, 'w', closefd=False)
+    sys.exit(main(args))
+
+def pipe_that_nobody_reads():
+    there, here = os.pipe()
+    os.close(there)
+    return here
+
+cases, status = json.load(open('cases.json')), {}
+torch.set_num_threads(1)                # threads do not live on in a fork
+Predictor(cases[0][2][0], 'cpu')        # what is loaded when first used: once for all
+for name, setup, args in cases:
+    pid = begin(name, setup, args)
+    while name == 'stop' and open('stop.out').read().count('\n') < 2: time.sleep(.01)
+    if name == 'stop': os.kill(pid, signal.SIGINT)
+    status[name] = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+json.dump(status, open('status.json', 'w'))
+"""
+
+
+def test_how_the_command_ends(small_file, tiles, tmp_path):
+    "Ctrl-C, a full disk, a reader that left, a closed stream: a status that is not 0, a line where one can be read, and no traceback."
+    good, closed_err = str(tiles/'test-jpg'), 'os.close(2); sys.stderr = None'
+    cases = dict(stop=('', [good]*20 + ['--bs', '1']), full=("os.dup2(os.open('/dev/full', os.O_WRONLY), 1)", [good]),
+                 left=('os.dup2(pipe_that_nobody_reads(), 1)', [good]), no_out=('os.close(1); sys.stdout = None', [good]),
+                 no_err=(closed_err, [good, 'gone.jpg']), broken_err=('os.dup2(pipe_that_nobody_reads(), 2)', ['gone.jpg', good]))
+    for name in cases: (tmp_path/f'{name}.out').touch()
+    (tmp_path/'cases.json').write_text(json.dumps([(name, setup, [str(small_file), *args]) for name, (setup, args) in cases.items()]))
+    subprocess.run([sys.executable, '-c', endings], cwd=tmp_path, check=True, timeout=300)
+    status = json.loads((tmp_path/'status.json').read_text())
+    out, err = ({name: (tmp_path/f'{name}.{stream}').read_text() for name in cases} for stream in ('out', 'err'))
+    assert status == dict(stop=130, full=1, left=1, no_out=2, no_err=1, broken_err=1)
+    assert not [name for name in cases if 'Traceback' in err[name] or 'Exception ignored' in err[name]]
+    for name, why in dict(stop='stopped by Ctrl-C', full='No space left', left='Broken pipe', no_out='standard output is closed').items(): assert why in err[name]
+    assert out['stop'].endswith('\n') and all(len(row) == 3 for row in csv.reader(out['stop'].splitlines()))
+    for name in ('no_err', 'broken_err'): assert len(out[name].splitlines()) == 7 and 'gone' not in out[name]
 
 
 # ---- corrections -----------------------------------------------------------------------------------------------------
