@@ -20,11 +20,10 @@ import numpy as np
 import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from . import __version__
-from .core import (LiveTable, activations, free_memory, imagenet_stats, one_line, staged,
-                                writable_folder)
+from .core import (LiveTable, activations, free_memory, imagenet_stats, one_line, progress,
+                                staged, writable_folder)
 from .metrics import accuracy_thresh, check_thresh, fbeta
 from .schedule import LRSuggestion, lr_grid, lr_range, one_cycle, smooth, suggest_lr
 
@@ -278,7 +277,7 @@ def evaluate(
     keep, total, n, logits, targs = keep or len(running) < len(metrics), 0., 0, [], []
     for m in running: m.reset()
     with torch.no_grad(), _explained(lambda: f'{label} stopped: nothing was changed.'):
-        for xb, yb in tqdm(iter(dl), total=len(dl), desc=label, leave=False):
+        for xb, yb in progress(iter(dl), total=len(dl), desc=label):
             out = predict(xb)
             n += len(xb)
             if keep: logits.append(out)
@@ -650,7 +649,7 @@ def _train_epoch(learn, start, lrs, moms):
     record, losses = learn.recorder.records[-1], []
     learn.model.train()
     try:
-        batches = tqdm(iter(learn.data.train_dl), total=len(lrs), desc=f'epoch {learn.epoch}', leave=False)
+        batches = progress(iter(learn.data.train_dl), total=len(lrs), desc=f'epoch {learn.epoch}')
         for learn.step, (xb, yb) in enumerate(batches):
             if learn.epoch == learn.step == 0: _try_metrics(learn, xb, yb)
             set_hypers(learn.opt, lrs[learn.step], moms[learn.step])
@@ -754,7 +753,7 @@ def _lr_find(learn, start, end, num_it, stop_div, wd):
         try:
             _notify(learn, 'before_fit')
             batches = chain(iter(learn.data.train_dl), _endless(learn.data.train_dl))
-            for learn.step, lr in enumerate(tqdm(grid, desc='lr_find', leave=False)):
+            for learn.step, lr in enumerate(progress(grid, desc='lr_find')):
                 set_hypers(learn.opt, [lr] * len(learn.layer_groups), 0.9)
                 _train_step(learn, *next(batches), losses)
                 loss = losses[-1].item()  # waits: the finder looks at every loss

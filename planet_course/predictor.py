@@ -31,7 +31,7 @@ from . import __version__
 from .augment import Transforms, symmetry
 from .cache import decode
 from .core import (activations, cell_text, default_device, free_memory, keep_freed_memory,
-                                one_line, staged, writable_folder)
+                                one_line, progress, staged, writable_folder)
 from .data import (Image, ImageList, Loader, MultiCategory, _column, _finish, _read_csv,
                                 _sample, _some, _stats_on)
 from .interpret import tag_delim
@@ -714,7 +714,7 @@ def _label_files(predictor:Predictor, files:list, bs:int) -> int: # how many cou
     found = [f for f in files if not isinstance(f, ValueError)]
     _put('image_name', 'tags', 'file')
     for error in bad: _say(str(error))
-    bar = tqdm(predictor.stream(found, bs), total=len(found), unit=' tiles', file=sys.stderr, disable=None)
+    bar = progress(predictor.stream(found, bs), total=len(found), unit=' tiles')
     for file, answer in bar:
         if isinstance(answer, ValueError):
             bad.append(answer)
