@@ -1,5 +1,5 @@
 """What the benchmarks share: the tiles, the machine's line, timing, memory, tables."""
-import gc, os, platform, statistics, sys, threading, time
+import gc, hashlib, os, platform, statistics, sys, threading, time
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from planet_course.augment import get_transforms
-from planet_course.core import imagenet_stats, planet_folder
+from planet_course.core import imagenet_stats, keep_freed_memory, planet_folder
 from planet_course.data import ImageList
 from planet_course.sample import planet_synthetic
 
@@ -24,12 +24,21 @@ def add_data_args(parser, tiles:int):
 
 
 def tile_table(data:str|None, n:int) -> tuple[pd.DataFrame, Path]:
-    "A table of n rows, `file` (below the folder that comes with it) and `tags`; rows repeat if the set is smaller."
+    """A table of n rows, `file` and `tags`, and the folder of the files.
+
+    The files are links in `bench/data`: the tiles may be somebody else's, and caches go beside them. A smaller set is linked to several times.
+    """
     folder = planet_folder(data or planet_synthetic(here/'data'/'synthetic'))
     df = pd.read_csv(folder.path/folder.csv)
-    files = [f'{folder.folder}/{name}{folder.suffix}' for name in df.iloc[:, 0]]
-    df = pd.DataFrame(dict(file=files, tags=df.iloc[:, 1]))
-    return df.iloc[np.arange(n) % len(df)].reset_index(drop=True), folder.path
+    df = df.iloc[np.arange(n) % len(df)].reset_index(drop=True)
+    key = hashlib.sha256(os.path.abspath(folder.path).encode()).hexdigest()[:8]
+    path = here/'data'/f'links-{n}-{key}'
+    path.mkdir(parents=True, exist_ok=True)
+    files = [f'{i}-{name}{folder.suffix}' for i, name in enumerate(df.iloc[:, 0])]
+    for file, name in zip(files, df.iloc[:, 0]):
+        tile = os.path.abspath(folder.path/folder.folder/f'{name}{folder.suffix}')
+        if not (path/file).is_symlink(): (path/file).symlink_to(tile)
+    return pd.DataFrame(dict(file=files, tags=df.iloc[:, 1])), path
 
 
 def label_lists(df:pd.DataFrame, path:Path):
@@ -38,10 +47,9 @@ def label_lists(df:pd.DataFrame, path:Path):
 
 
 def our_data(df:pd.DataFrame, path:Path, size:int, bs:int=64, **databunch_args):
-    "Our loaders, as the lesson makes them, but with the cache in `bench/data`: the tiles may be somebody else's."
-    data = label_lists(df, path).transform(tfms, size=size).databunch(bs=bs, **databunch_args).normalize(imagenet_stats)
-    data.source.cache.folder = here/'data'/'.tiles'
-    return data
+    "Our loaders, in a process that keeps freed memory, both as in the lesson."
+    keep_freed_memory()
+    return label_lists(df, path).transform(tfms, size=size).databunch(bs=bs, **databunch_args).normalize(imagenet_stats)
 
 
 def machine(*packages:str) -> str:

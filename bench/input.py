@@ -1,7 +1,7 @@
 """Tiles a second that reach the network, augmented, as a normalised float batch: ours and fastai's, and the memory it takes."""
 import argparse, json, os, statistics, subprocess, sys
 
-from common import add_data_args, here, our_data, peak_private_mb, report, secs, spread, table, tile_table
+from common import add_data_args, our_data, peak_private_mb, report, secs, spread, table, tile_table
 from planet_course.cache import clear_cache
 
 
@@ -15,8 +15,7 @@ def measure(side:str, args, size:int) -> dict:
     df, path = tile_table(args.data, args.tiles)
     if side == 'ours':
         data = our_data(df, path, size, args.bs)
-        (here/'data').mkdir(exist_ok=True)
-        clear_cache(here/'data')
+        clear_cache(path)
         loader, n = data.train_dl, data.train_dl.n
         build = secs(lambda: data.source.tiles)*n/len(df)   # decodes all tiles, validation's too: training's share of it
     else:

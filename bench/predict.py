@@ -41,7 +41,6 @@ def main():
     with contextlib.redirect_stdout(io.StringIO()):
         learn = create_cnn(data, getattr(models, args.arch), pretrained=False)
         dl, files = data.test_dl(data.lists.items), list(data.lists.items.files)
-        dl.source.cache.folder = data.source.cache.folder
         dl.source.tiles
         with tempfile.TemporaryDirectory() as tmp: predictor = Predictor(export_model(learn, Path(tmp)/'model.safetensors'))
     tiles = dl.source.tiles

@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['ImageMultiDataset', 'ImageClassificationDataset', 'SegmentationDataset', 'ObjectDetectDataset', 'DatasetType',
-           'ImageItemList', 'ImageFileList', 'SegmentationItemList', 'ObjectItemList', 'PointsItemList', 'create_cnn',
-           'cnn_learner', 'unet_learner', 'load_learner', 'ImageDataBunch', 'np', 'pd', 'plt', 'torch', 'nn', 'Path',
-           'partial', 'models', 'imagenet_stats', 'seed_everything', 'untar_data', 'URLs', 'Config', 'planet_data',
-           'get_transforms', 'ImageList', 'accuracy', 'accuracy_thresh', 'fbeta', 'Learner', 'get_annotations',
+           'ImageList', 'ImageItemList', 'ImageFileList', 'SegmentationItemList', 'ObjectItemList', 'PointsItemList',
+           'create_cnn', 'cnn_learner', 'unet_learner', 'load_learner', 'ImageDataBunch', 'np', 'pd', 'plt', 'torch',
+           'nn', 'Path', 'partial', 'models', 'imagenet_stats', 'seed_everything', 'untar_data', 'URLs', 'Config',
+           'planet_data', 'get_transforms', 'accuracy', 'accuracy_thresh', 'fbeta', 'Learner', 'get_annotations',
            'bb_pad_collate', 'export_model', 'Predictor', 'submission', 'tta']
 
 # %% ../nbs/16_from_your_notes.ipynb #90c7fa54
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -29,8 +29,8 @@ from torchvision import models
 from . import tasks, vision
 from .augment import get_transforms
 from .core import imagenet_stats, seed_everything, writable_folder
-from .data import (DataBunch, EmptyLabel, ImageList, ItemLists, LabelList, LabelLists, _as_list,
-                                _read_csv)
+from .data import (DataBunch, EmptyLabel, ImageList as _TodaysList, ItemLists, LabelList, LabelLists,
+                                _as_list, _read_csv)
 from .download import Config, URLs, planet_data, untar_data
 from .learner import Learner
 from .metrics import accuracy, accuracy_thresh, fbeta
@@ -39,8 +39,8 @@ from .tasks import bb_pad_collate, get_annotations
 
 # %% ../nbs/16_from_your_notes.ipynb #190efb0d
 _all_ = ['np', 'pd', 'plt', 'torch', 'nn', 'Path', 'partial', 'models', 'imagenet_stats', 'seed_everything',
-         'untar_data', 'URLs', 'Config', 'planet_data', 'get_transforms', 'ImageList', 'accuracy',
-         'accuracy_thresh', 'fbeta', 'Learner', 'get_annotations', 'bb_pad_collate',
+         'untar_data', 'URLs', 'Config', 'planet_data', 'get_transforms', 'accuracy', 'accuracy_thresh',
+          'fbeta', 'Learner', 'get_annotations', 'bb_pad_collate',
          'export_model', 'Predictor', 'submission', 'tta']
 
 _said = set()   # old names that have spoken
@@ -61,8 +61,8 @@ class _Dataset(NamedTuple):
     name: str       # as the notes have it
     items: type     # the list class that says the same today
 
-ImageMultiDataset = _Dataset('ImageMultiDataset', ImageList)
-ImageClassificationDataset = _Dataset('ImageClassificationDataset', ImageList)
+ImageMultiDataset = _Dataset('ImageMultiDataset', _TodaysList)
+ImageClassificationDataset = _Dataset('ImageClassificationDataset', _TodaysList)
 SegmentationDataset = _Dataset('SegmentationDataset', tasks.SegmentationItemList)
 ObjectDetectDataset = _Dataset('ObjectDetectDataset', tasks.ObjectItemList)
 
@@ -77,40 +77,94 @@ def _delim(label_delim:str|None, sep:str|None) -> str|None:
 _frozen = dataclass(frozen=True, repr=False, eq=False)
 
 # %% ../nbs/16_from_your_notes.ipynb #a2aed159
+def _how(method:str, classes:Sequence[str]|None, *args) -> Callable: # `(ItemLists, classes) -> LabelLists`
+    "A labelling that is asked for now, and done when the list's class is known."
+    return lambda lists, later: getattr(lists, method)(*args, classes=classes if later is None else later)
+
+def _say_datasets(dataset:_Dataset|None) -> None:
+    "The lines for `datasets`. Raises `TypeError` for a class that the notes do not have."
+    if not isinstance(dataset, _Dataset|None):
+        raise TypeError(f'datasets({dataset}): give a name as SegmentationDataset, or nothing.')
+    _say('datasets', 'label_from_df, label_from_folder or label_from_func, after the split,')
+    if dataset: _say(dataset.name, dataset.items.__name__)
+
+def _todays(lists, dataset:_Dataset|None=None) -> ItemLists: # `lists`: split, labelled or not
+    "Today's split list, of the class that is meant. Raises `ValueError` where two classes are meant."
+    old = lists.items
+    items = dataset.items if dataset and not old.kind else old._items
+    if dataset and items.kind is not dataset.items.kind:
+        raise ValueError(f'{type(old).__name__} and datasets({dataset.name}) are two kinds of targets; leave '
+                         'out one of them.')
+    return ItemLists(items(old.files, old.path, old.df), lists.train_idx, lists.valid_idx)
+
+# %% ../nbs/16_from_your_notes.ipynb #0f6e2b7d
+@_frozen
+class _LabelLists(LabelLists):
+    "Labelled lists that may still be asked for `datasets`."
+    lists: '_ItemLists|None' = None     # what was labelled
+    how: Callable|None = None           # as for `_Older`
+
+    def datasets(self, dataset:_Dataset|None=None, classes:Sequence[str]|None=None) -> LabelLists:
+        "Labelled again where the old data set class, or `classes`, asks for something else."
+        _say_datasets(dataset)
+        lists = _todays(self.lists, dataset)
+        if classes is None and lists.items.kind is self.items.kind: return self
+        return replace(self.how(lists, classes), test_items=self.test_items)
+
+# %% ../nbs/16_from_your_notes.ipynb #7a3f91c2
 class _ItemLists(ItemLists):
     "A split list whose `label_from_df` knows `sep`, and which can end as generation 1 does."
+    def _labelled(self, how:Callable) -> LabelLists:
+        made = how(_todays(self), None)
+        values = {f.name: getattr(made, f.name) for f in fields(made)}
+        return _LabelLists(**values, lists=self, how=how)
+
     def label_from_df(self, cols:int|str=1, label_delim:str|None=None, classes:Sequence[str]|None=None,
                       sep:str|None=None) -> LabelLists: # sep: the old name of label_delim
         "Labels from the table that the tiles came from; for the parameters see `ItemLists`."
-        return super().label_from_df(cols, _delim(label_delim, sep), classes)
+        return self._labelled(_how('label_from_df', classes, cols, _delim(label_delim, sep)))
+
+    def label_from_folder(self, classes:Sequence[str]|None=None) -> LabelLists:
+        "The folder's name is the label."
+        return self._labelled(_how('label_from_folder', classes))
+
+    def label_from_func(self, func:Callable, classes:Sequence[str]|None=None) -> LabelLists:
+        "Labels from a function of the file, see `ItemLists`."
+        return self._labelled(_how('label_from_func', classes, func))
 
     def add_test_folder(self, test_folder:str='test') -> ItemLists:
         "The test tiles of generation 1, which names them before `datasets`."
-        ask = self.items.how
-        how = lambda o, c: ask(o, c).add_test_folder(test_folder)
+        ask = self._asked('add_test_folder')
+        how = lambda lists, classes: ask(lists, classes).add_test_folder(test_folder)
         return replace(self, items=replace(self.items, how=how))
 
     def datasets(self, dataset:_Dataset|None=None, classes:Sequence[str]|None=None) -> LabelLists:
-        """Label as was asked before the split, for the old data set class; None: the labels decide.
+        "Label as was asked before the split, for the old data set class; None: as the list's class says."
+        _say_datasets(dataset)
+        return self._asked('datasets')(_todays(self, dataset), classes)
 
-        Raises `ValueError` if nothing was asked, `TypeError` for another class.
-        """
-        if not isinstance(dataset, _Dataset|None):
-            raise TypeError(f'datasets({dataset}): give a name as SegmentationDataset, or nothing.')
+    def _asked(self, step:str) -> Callable:
+        "What was asked before the split. Raises `ValueError` if nothing was."
         if self.items.how is None:
-            raise ValueError('datasets has nothing to label with: call label_from_csv, _df, _folder or '
-                             '_func before it, or leave datasets out.')
-        _say('datasets', 'label_from_df, label_from_folder or label_from_func, after the split,')
-        if dataset: _say(dataset.name, dataset.items.__name__)
-        items = (dataset.items if dataset else ImageList)(self.items.files, self.items.path, self.items.df)
-        return self.items.how(ItemLists(items, self.train_idx, self.valid_idx), classes)
+            raise ValueError(f'{step} has nothing to label with: call label_from_csv, _df, _folder or '
+                                 '_func before it. For labels after the split, datasets is not needed.')
+        return self.items.how
+
+    def _next(self, step:str):
+        "A step of the labelled lists; of today's split lists, which raise, if no label was asked for."
+        return getattr(self.items.how(_todays(self), None) if self.items.how else _todays(self), step)
+
+    transform = property(lambda self: self._next('transform'), doc='As of `LabelLists`.')
+    databunch = property(lambda self: self._next('databunch'), doc='As of `LabelLists`.')
+    add_test = property(lambda self: self._next('add_test'), doc='As of `LabelLists`.')
 
 # %% ../nbs/16_from_your_notes.ipynb #d8623162
 @_frozen
 class _Older:
     "The old methods of a list; it stands before one of today's list classes."
     how: Callable|None = None   # `(ItemLists, classes) -> LabelLists`: generation 1 asks before the split
-    _today = None   # what today's class is called, where its name is another
+    _items = _TodaysList        # today's class
+    _today = None               # what that is called, where the name is another
 
     def __post_init__(self):
         if self._today: _say(type(self).__name__, self._today)
@@ -118,21 +172,20 @@ class _Older:
     def _split(self, train_idx, valid_idx): return _ItemLists(self, train_idx, valid_idx)
 
     def label_from_df(self, cols:int|str=1, label_delim:str|None=None, classes:Sequence[str]|None=None,
-                      sep:str|None=None) -> ImageList: # sep: the old name of label_delim
+                      sep:str|None=None) -> _TodaysList: # sep: the old name of label_delim
         "Labels from the table; for the parameters see `ItemLists`."
-        delim = _delim(label_delim, sep)
-        return replace(self, how=lambda o, c: o.label_from_df(cols, delim, classes if c is None else c))
+        return replace(self, how=_how('label_from_df', classes, cols, _delim(label_delim, sep)))
 
-    def label_from_folder(self, classes:Sequence[str]|None=None) -> ImageList:
+    def label_from_folder(self, classes:Sequence[str]|None=None) -> _TodaysList:
         "The folder's name is the label."
-        return replace(self, how=lambda o, c: o.label_from_folder(classes if c is None else c))
+        return replace(self, how=_how('label_from_folder', classes))
 
-    def label_from_func(self, func:Callable, classes:Sequence[str]|None=None) -> ImageList:
+    def label_from_func(self, func:Callable, classes:Sequence[str]|None=None) -> _TodaysList:
         "Labels from a function of the file, see `ItemLists`."
-        return replace(self, how=lambda o, c: o.label_from_func(func, classes if c is None else c))
+        return replace(self, how=_how('label_from_func', classes, func))
 
     def label_from_csv(self, csv:str, header:str|int|None='infer', fn_col:int|str=0, label_col:int|str=1,
-                       sep:str|None=None, folder:str='.', suffix:str='') -> ImageList:
+                       sep:str|None=None, folder:str='.', suffix:str='') -> _TodaysList:
         "Tiles and labels from a table below the path, whatever was in the list before; see `from_csv`."
         _say('label_from_csv', 'ImageList.from_csv')
         file = self.path/csv
@@ -146,27 +199,36 @@ class _Older:
 
 # %% ../nbs/16_from_your_notes.ipynb #2f448e2d
 @_frozen
-class ImageItemList(_Older, ImageList):
+class ImageList(_Older, _TodaysList): "Pictures, and the old methods."
+
+@_frozen
+class ImageItemList(ImageList):
     "Generation 2's name of `ImageList`."
     _today = 'ImageList'
 
 class ImageFileList(ImageItemList): "Generation 1's name of `ImageList`."
 
 @_frozen
-class SegmentationItemList(_Older, tasks.SegmentationItemList): "Tiles with masks, and the old methods."
+class SegmentationItemList(_Older, tasks.SegmentationItemList):
+    "Tiles with masks, and the old methods."
+    _items = tasks.SegmentationItemList
 
 @_frozen
-class ObjectItemList(_Older, tasks.ObjectItemList): "Tiles with boxes, and the old methods."
+class ObjectItemList(_Older, tasks.ObjectItemList):
+    "Tiles with boxes, and the old methods."
+    _items = tasks.ObjectItemList
 
 @_frozen
-class PointsItemList(_Older, tasks.PointsItemList): "Tiles with points, and the old methods."
+class PointsItemList(_Older, tasks.PointsItemList):
+    "Tiles with points, and the old methods."
+    _items = tasks.PointsItemList
 
 # %% ../nbs/16_from_your_notes.ipynb #94e31f8c
 class _Learner(Learner):
     "A learner that also knows `get_preds(ds_type=...)` and `export()`."
     def __init__(self, learn:Learner): vars(self).update(vars(learn))   # one state, seen by both
 
-    def get_preds(self, dl=None, logits:bool=False, ds_type:str|None=None) -> tuple[Tensor, Tensor]:
+    def get_preds(self, dl=None, logits:bool=False, ds_type:str|None=None) -> tuple[Tensor, Tensor|None]:
         "As `Learner.get_preds`, also for a `DatasetType`. Raises `ValueError` for a part that there is not."
         ds_type = dl if isinstance(dl, str) else ds_type
         if ds_type is not None:
@@ -206,13 +268,12 @@ class _Loaded:
         labelled = test and LabelList(test, ('',)*len(test), names, EmptyLabel, predictor.size)
         self.predictor, self.data = predictor, SimpleNamespace(classes=names, test_ds=labelled)
 
-    def get_preds(self, ds_type:str=DatasetType.Test) -> tuple[Tensor, Tensor]:
-        "Probabilities of the test tiles and zeros, both (n, c). Raises `ValueError` if there are no tiles."
+    def get_preds(self, ds_type:str=DatasetType.Test) -> tuple[Tensor, None]:
+        "Probabilities of the test tiles, (n, c); they have no targets. Raises `ValueError` without tiles."
         if ds_type != 'test' or not self.data.test_ds:
             raise ValueError(f'a loaded model has no {ds_type} tiles; it knows those of load_learner(path, '
                              'test=ImageList.from_folder(...)) alone, as DatasetType.Test.')
-        probs = torch.stack([p.probs for p in self.predictor(list(self.data.test_ds.x.files))])
-        return probs, torch.zeros_like(probs)
+        return torch.stack([p.probs for p in self.predictor(list(self.data.test_ds.x.files))]), None
 
 # %% ../nbs/16_from_your_notes.ipynb #7b7b8bda
 def load_learner(path:str|Path, file:str='export.safetensors', test:ImageList|Sequence|None=None) -> _Loaded:

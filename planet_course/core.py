@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['imagenet_stats', 'PICTURE_FORMATS', 'activations', 'seed_everything', 'default_device', 'show_images', 'in_notebook',
-           'LiveTable', 'keep_freed_memory', 'free_memory', 'PlanetFolder', 'planet_folder', 'writable_folder',
-           'staged', 'one_line', 'cell_text', 'plot_text', 'files_below', 'progress', 'softmax', 'as_they_are']
+           'LiveTable', 'keep_freed_memory', 'give_back_memory', 'free_memory', 'PlanetFolder', 'planet_folder',
+           'writable_folder', 'staged', 'one_line', 'cell_text', 'plot_text', 'files_below', 'progress', 'softmax',
+           'as_they_are']
 
 # %% ../nbs/00_core.ipynb #b140d51e
-import ctypes, hashlib, html, os, platform, random, sys, tempfile
+import ctypes, errno, hashlib, html, os, platform, random, shutil, sys, tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterable, Iterator, NamedTuple, Sequence
-from uuid import uuid4
 from weakref import WeakSet
 
 import numpy as np
@@ -125,14 +125,34 @@ class LiveTable:
         return f'<table>{"".join(rows)}</table>'
 
 # %% ../nbs/00_core.ipynb #c778702c
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4      # numbers of malloc.h
+
+def _glibc() -> ctypes.CDLL|None:   # None where the C library is another
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == 'glibc' else None
+
 def keep_freed_memory() -> bool: # False where the C library is not glibc: then nothing changes
-    """Let freed blocks of any size wait for their next use, in all of this process.
+    """Let freed blocks of any size wait for their next use, in all of this process; one printed line says so.
 
     Source: mallopt(3), M_MMAP_MAX and M_TRIM_THRESHOLD.
     """
-    if platform.libc_ver()[0] != 'glibc': return False
-    mallopt, M_TRIM_THRESHOLD, M_MMAP_MAX = ctypes.CDLL(None).mallopt, -1, -4
-    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1))
+    libc = _glibc()
+    if libc is None: return False
+    done = bool(libc.mallopt(_M_MMAP_MAX, 0) and libc.mallopt(_M_TRIM_THRESHOLD, -1))
+    if done: print('this process keeps the memory that it frees for its next use, which makes training on a CPU '
+                   'faster; give_back_memory() undoes it')
+    return done
+
+def give_back_memory() -> bool: # False where the C library is not glibc: then nothing changes
+    """Undo `keep_freed_memory`: what is free goes back to the system, now and from now on.
+
+    Source: mallopt(3) for the values that a process starts with, malloc_trim(3).
+    """
+    libc = _glibc()
+    if libc is None: return False
+    starts = {_M_MMAP_MAX: 65536, _M_TRIM_THRESHOLD: 128*1024, _M_MMAP_THRESHOLD: 128*1024}
+    done = all([libc.mallopt(name, value) for name, value in starts.items()])
+    libc.malloc_trim(0)
+    return done
 
 # %% ../nbs/00_core.ipynb #53306cec
 def free_memory(
@@ -172,43 +192,126 @@ def planet_folder(
                             f'planet_synthetic({str(path)!r}).')
 
 # %% ../nbs/00_core.ipynb #eb11cf6a
+def _users_cache() -> Path:
+    "Where this user's programs keep what they can make again. Raises `OSError` if the user has no home."
+    if os.environ.get('XDG_CACHE_HOME'): return Path(os.environ['XDG_CACHE_HOME'])
+    try: return Path.home()/'.cache'
+    except RuntimeError as e: raise OSError('this user has no home folder') from e
+
 def writable_folder(
     folder:str|Path, # the folder that we would like to write to; made if it is missing
 ) -> Path: # `folder`, or where that cannot be written a folder of the same name in the user's cache
-    "Find a place to write, by writing. When it is not `folder` itself, one printed line says where it is."
+    """Find a place to write, by writing. When it is not `folder` itself, one printed line says where it is.
+
+    Raises `OSError` if there is no such place in the user's cache either.
+    """
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder): return folder
-    except OSError as e:
+    except OSError as e: why = e.strerror
+    try:
         key = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:8]
-        caches = Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')
-        cache = caches/'planet_course'/f'{folder.name}-{key}'
+        cache = _users_cache()/'planet_course'/f'{folder.name}-{key}'
         cache.mkdir(parents=True, exist_ok=True)
-        print(f'{folder} cannot be written to ({e.strerror}); using {cache} instead.')
-        return cache
+        with tempfile.TemporaryFile(dir=cache): pass
+    except OSError as e:
+        raise OSError(f'{folder} cannot be written to ({why}), and the stand-in for it neither: {e}. Set the '
+                      'environment variable XDG_CACHE_HOME to a folder that can be written to.') from e
+    print(f'{folder} cannot be written to ({why}); using {cache} instead.')
+    return cache
+
+# %% ../nbs/00_core.ipynb #06787ac0
+try: import fcntl
+except ImportError: fcntl = None    # Windows
+
+def _lock(folder:Path) -> int|None:     # an open handle; None: this system has no locks for folders
+    "Lock a folder until the handle is closed. Raises `BlockingIOError` if it is somebody else's, or was."
+    if fcntl is None: return None
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.stat(folder), os.fstat(handle)): return handle
+        raise BlockingIOError(f'{folder} is a new one')     # the one that we opened was removed meanwhile
+    except OSError as e:
+        os.close(handle)
+        if isinstance(e, (BlockingIOError, FileNotFoundError)): raise
+        return None
+
+def _remove(place:Path, handle:int|None) -> None:
+    "Remove a folder that we hold, then let go of it."
+    shutil.rmtree(place, ignore_errors=True)
+    if handle is not None: os.close(handle)
+
+def _remove_dead(place:Path) -> None:
+    "Remove what a killed writer left. Who lives has the lock."
+    try: handle = _lock(place)
+    except OSError: return
+    if handle is not None: _remove(place, handle)
+
+def _make_place(file:Path) -> tuple[Path, int|None]:
+    "A new folder beside `file`, and the lock on it. Raises `FileExistsError` for a hundred writers at once."
+    places = [file.with_name(f'{file.name}.{i}.tmp') for i in range(100)]
+    for place in places[:8]: _remove_dead(place)
+    for place in places:
+        try:
+            place.mkdir()
+            return place, _lock(place)
+        except (FileExistsError, BlockingIOError, FileNotFoundError): pass  # the last two: taken for dead
+    raise FileExistsError(f'a hundred others write {file}: see {places[0]} and remove what is not needed.')
 
 # %% ../nbs/00_core.ipynb #490a350b
-@contextmanager
-def staged(
-    file:str|Path, # the file to be; its folder exists
-) -> Iterator[Path]: # where to write meanwhile
-    """What the block wrote becomes `file` when the block ends, and is removed when it fails.
-
-    Raises `FileNotFoundError` if there is no such folder, `IsADirectoryError` if `file` is a folder.
-    """
-    file = Path(file)
+def _target(file:Path) -> Path:
+    "What is to be written: of a link, where it leads. Raises `OSError` if that is no file that may change."
+    file = Path(os.path.realpath(file))
     if file.is_dir(): raise IsADirectoryError(f'{file} is a folder. Give the name of a file, in it or not.')
     if not file.parent.is_dir():
         raise FileNotFoundError(f'no folder {file.parent} to write {file.name} to. Make it, or name another.')
-    temp = file.with_name(f'{file.name}.{uuid4().hex}.tmp')
+    if not file.exists(): return file
+    if not file.is_file(): raise FileExistsError(f'{file} is no plain file. Give another name.')
+    if not file.stat().st_mode & 0o222 or not os.access(file, os.W_OK):
+        raise PermissionError(f'{file} is read-only, and stays as it is. Give another name, or make it '
+                              f'writable: chmod u+w {str(file)!r}')
+    return file
+
+def _to_disk(path:Path) -> None:
+    "Wait until a file, or a folder's names, are on the disk."
+    if path.is_dir() and os.name == 'nt': return        # Windows opens no folders
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try: os.fsync(handle)
+    finally: os.close(handle)
+
+def _put(temp:Path, file:Path, mode:int) -> None:
+    "Rename a complete file to its final name, for good."
+    os.chmod(temp, mode)
+    _to_disk(temp)
+    os.replace(temp, file)
+    _to_disk(file.parent)
+
+@contextmanager
+def staged(
+    file:str|Path, # the file to be; its folder exists. Of a link, what it points to
+) -> Iterator[Path]: # where to write meanwhile
+    """What the block wrote becomes `file` when the block ends, and is removed when it fails.
+
+    Raises `FileNotFoundError` if there is no such folder, `IsADirectoryError` if `file` is a folder,
+    `PermissionError` if it is read-only, `OSError` naming the place when the disk is full.
+    """
+    file = _target(file)
+    place, handle = None, None
     try:
+        place, handle = _make_place(file)
+        temp = place/'new'
         temp.touch()
-        mode = temp.stat().st_mode      # as new files have it here; some libraries make theirs private
+        mode = (file if file.exists() else temp).stat().st_mode     # some libraries make theirs private
         yield temp
-        os.chmod(temp, mode)
-        os.replace(temp, file)
-    finally: temp.unlink(missing_ok=True)
+        _put(temp, file, mode)
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): raise
+        raise OSError(e.errno, f'no room for {file} ({e.strerror}). What was there is as it was. Free some space '
+                               f'in {file.parent}, or write elsewhere') from e
+    finally:
+        if place: _remove(place, handle)
 
 # %% ../nbs/00_core.ipynb #9acb0ff0
 PICTURE_FORMATS = 'JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF'   # for PIL.Image.open(file, formats=...)

@@ -7,12 +7,13 @@ __all__ = ['Image', 'ImageList', 'ItemLists', 'Category', 'MultiCategory', 'Empt
            'DataBunch']
 
 # %% ../nbs/05_data_block.ipynb #7792c2c2
-import os
+import codecs, difflib, os, re, unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from io import BytesIO
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from .cache import TileCache, decode, stored_size
-from .core import default_device, free_memory, keep_freed_memory, show_images
+from .core import default_device, files_below, free_memory, one_line, plot_text, show_images
 
 # %% ../nbs/05_data_block.ipynb #e66dd879
 class Image:
@@ -68,46 +69,143 @@ class Image:
         return out.getvalue()
 
 # %% ../nbs/05_data_block.ipynb #f957f7b1
+_endings = '.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp', '.tif', '.tiff'    # of `core.PICTURE_FORMATS`
+
 def _some(names:Sequence) -> str:
-    "The first ten of a list, and how many more there are: for an error message."
-    return ', '.join(map(str, names[:10])) + (f' and {len(names) - 10} more' if len(names) > 10 else '')
+    "The first ten of a list in one line, and how many more there are: for a message."
+    more = f' and {len(names) - 10} more' if len(names) > 10 else ''
+    return one_line(', '.join(map(str, names[:10]))) + more
 
 def _column(df:pd.DataFrame, col:int|str) -> pd.Series:
-    "One column. Raises `ValueError` if the table does not have it."
+    "One column. Raises `ValueError` if the table does not have it, or has two of that name."
     names = list(df.columns)
-    if isinstance(col, int) and -len(names) <= col < len(names): return df.iloc[:, col]
-    if col in names: return df[col]
-    raise ValueError(f'the table has no column {col!r}; it has {len(names)}: {names}. Give name or number.')
+    if isinstance(col, int | np.integer) and -len(names) <= col < len(names): return df.iloc[:, col]
+    if names.count(col) == 1: return df[col]
+    what = 'no column' if col not in names else f'{names.count(col)} columns called'
+    raise ValueError(f'the table has {what} {col!r}; it has {len(names)}: {names}. Give name or number.')
 
-def _read_csv(csv:Path) -> pd.DataFrame:
-    "A table of text. Raises `FileNotFoundError`, or `ValueError` if it is no csv."
+def _pictures(path:Path, extensions:str|Sequence[str]) -> tuple:
+    "Pictures below a folder, sorted, hidden ones left out. Raises `FileNotFoundError` if there are none."
+    if not path.is_dir(): raise FileNotFoundError(f'no folder at {one_line(str(path))}. Check the path.')
+    endings = [extensions] if isinstance(extensions, str) else list(extensions)
+    wanted = {f'.{e.lstrip(".").lower()}' for e in endings}
+    found = [f for f in files_below(path) if f.suffix.lower() in wanted]
+    files = tuple(str(f) for f in found if f.is_file())
+    odd = [str(f) for f in found if not f.is_file()]
+    if odd: print(f'left out {len(odd)} that are called pictures and are no files: {_some(odd)}')
+    if files: return files
+    raise FileNotFoundError(f'no pictures below {one_line(str(path))}: looked for {_some(endings)}.')
+
+# %% ../nbs/05_data_block.ipynb #93accf92
+def _encoding_of(head:bytes) -> str:
+    "A guess at what a text is written in that is not UTF-8, from its first two bytes."
+    if head in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE): return 'utf-16'
+    if b'\0' in head: return 'utf-16-be' if head[0] == 0 else 'utf-16-le'
+    return 'cp1252'
+
+def _check_columns(csv:Path, df:pd.DataFrame, sep:str, header:int|None) -> None:
+    "Raises `ValueError` if rows were not cut into columns as they should be."
+    first = str(df.iloc[0, 0] if header is None else df.columns[0])
+    others = [s for s in ',;\t|' if s != sep and s in first]
+    if df.shape[1] == 1 and others:
+        raise ValueError(f'{csv} has one column, {first!r}: it seems to be separated by {others[0]!r}. '
+                         f'Write ImageList.from_csv(..., sep={others[0]!r}).')
+    if isinstance(df.index, pd.RangeIndex): return
+    raise ValueError(f'the rows of {csv} have more fields than its headings, {list(df.columns)}. Put quotes '
+                     f'around cells that hold a {sep!r}, or give every column a heading.')
+
+def _read_csv(csv:Path, sep:str=',', encoding:str='utf-8', header:int|str|None=0) -> pd.DataFrame:
+    "A table of text. Raises `FileNotFoundError`, or `ValueError` if it cannot be read in this way."
     if not csv.is_file():
         raise FileNotFoundError(f'no table at {csv}. Check the path and the name; '
                                 f'planet_folder({str(csv.parent)!r}) finds the usual layouts.')
-    try: return pd.read_csv(csv, dtype=str)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as e:
-        raise ValueError(f'{csv} is not a csv that can be read: {e}') from None
-
-def _pictures(path:Path, extensions:Sequence[str]) -> tuple:
-    "Pictures below a folder, sorted, hidden folders left out. Raises `FileNotFoundError` if there are none."
-    below = sorted(f.relative_to(path) for f in path.rglob('*') if f.suffix.lower() in extensions)
-    files = tuple(str(path/f) for f in below if not any(part.startswith('.') for part in f.parts))
-    if not files: raise FileNotFoundError(f'no pictures below {path}: looked for {", ".join(extensions)}.')
-    return files
+    with open(csv, 'rb') as f: head = f.read(2)
+    other = _encoding_of(head) if encoding == 'utf-8' else 'utf-8'
+    try:
+        if other.startswith('utf-16'): raise UnicodeError(f'it begins with {head}')
+        df = pd.read_csv(csv, sep=sep, encoding=encoding, header=header, dtype=str, keep_default_na=False,
+                         na_values=[''])
+    except UnicodeError as e:
+        raise ValueError(f'{csv} is not written in {encoding}: {e}. It may be {other}: write '
+                         f'ImageList.from_csv(..., encoding={other!r}).') from None
+    except (ValueError, LookupError) as e:
+        raise ValueError(f'{csv} is not a csv that can be read: {e}. Put quotes around cells that hold a '
+                         f'{sep!r}; other columns and letters need sep= and encoding=.') from None
+    _check_columns(csv, df, sep, header)
+    return df
 
 # %% ../nbs/05_data_block.ipynb #9018b6a1
-def _check_files(files:Sequence[str]) -> None:
-    "Raises `FileNotFoundError` naming the folder, or the tiles, that are not there."
+def _spelling(file:str) -> tuple[str,str]:
+    "What files that look alike have in common: the folder, and the name in one case, without blanks."
+    folder, name = os.path.split(file)
+    stem, ending = os.path.splitext(unicodedata.normalize('NFC', name.casefold()).strip())
+    return folder, stem.rstrip() + ending
+
+def _nearest(file:str, alike:Sequence[str], there:Iterable[str]) -> str:
+    "A sentence on the files nearest to one that is not there: those that look alike, or by letters."
+    folder, name = os.path.split(file)
+    names = map(os.path.basename, alike or (f for f in there if os.path.dirname(f) == folder))
+    near = sorted(names) if alike else difflib.get_close_matches(name, list(names), 2)
+    return f' Nearest to {ascii(name)}: {", ".join(map(ascii, near))}.' if near else ''
+
+def _find_files(files:Sequence[str]) -> tuple:
+    """The files as they are spelled on disk; a printed line names those that were spelled otherwise.
+
+    Raises `FileNotFoundError` naming the folder, or the tiles, that are not there.
+    """
     folders = {os.path.dirname(f) for f in files}
     gone = sorted(d for d in folders if not os.path.isdir(d or '.'))
     if gone:
         raise FileNotFoundError(f'no tile folder at {_some(gone)}. Give folder=<its name below path>, get '
                                 'tiles with planet_data(), or make some with planet_synthetic().')
-    there = {os.path.join(d, f) for d in folders for f in os.listdir(d or '.')}
+    there = {os.path.join(d, e.name) for d in folders for e in os.scandir(d or '.') if e.is_file()}
     missing = [f for f in files if f not in there]
-    if missing:
-        raise FileNotFoundError(f'{len(missing)} of {len(files)} tiles have no file: {_some(missing)}. '
-                                'Check folder= and suffix=, or get the missing tiles.')
+    if not missing: return tuple(files)
+    alike = {}
+    for f in there.difference(files): alike.setdefault(_spelling(f), []).append(f)
+    meant = {f: alike.get(_spelling(f), []) for f in missing}
+    lost = [f for f in missing if len(meant[f]) != 1]
+    if lost:
+        near = _nearest(lost[0], meant[lost[0]], there)
+        raise FileNotFoundError(f'{len(lost)} of {len(files)} tiles have no file: {_some(lost)}.{near} Check '
+                                'folder= and suffix=, or get the tiles.')
+    pairs = [f'{ascii(os.path.basename(f))} is {ascii(os.path.basename(meant[f][0]))}' for f in missing]
+    print(f'{len(missing)} tiles are spelled otherwise on disk, and were found: {_some(pairs)}')
+    return tuple(meant[f][0] if f in meant else f for f in files)
+
+# %% ../nbs/05_data_block.ipynb #ee055349
+def _check_table(df:pd.DataFrame, names:pd.Series, file_of:Callable) -> None: # `file_of` a name
+    "Raises `ValueError` for no rows, and where the headings are a tile, or the names in another column."
+    def is_tile(name): return os.path.isfile(file_of(name))
+    head = names.name
+    if isinstance(head, str) and is_tile(head) and head not in set(names):
+        raise ValueError(f'the heading {head!r} names a tile: the table has no headings, and would lose this '
+                         'one. Read it with header=None; columns then have numbers.')
+    if not len(df): raise ValueError('the table has no rows.')
+    if any(map(is_tile, names.head(10))): return
+    others = [c for c in df.columns if is_tile(df[c].iloc[0])]
+    if others: raise ValueError(f'column {head!r} names no tiles ({_some([names.iloc[0]])}), column '
+                                f'{others[0]!r} does: pass cols={others[0]!r}.')
+    if is_tile(df.index[0]): raise ValueError('the index names the tiles: pass df.reset_index().')
+
+def _check_rows(files:Sequence[str], names:pd.Series) -> None:
+    "Raises `ValueError` for tiles that have several rows."
+    counts = Counter(files)
+    twice = list(dict.fromkeys(name for name, f in zip(names, files) if counts[f] > 1))
+    if not twice: return
+    raise ValueError(f'{len(twice)} tiles have several rows: {_some(twice)}. One label a row? Gather them '
+                     f'with df = df.groupby({names.name!r}, sort=False).agg(list).reset_index(), then '
+                     'from_df(df, ...) and label_from_df(). For equal rows: df.drop_duplicates().')
+
+def _tiles_of(df:pd.DataFrame, names:pd.Series, folder:Path, suffix:str) -> tuple:
+    "The files of tiles named in a column of a table. Raises as `ImageList.from_df` does."
+    def file_of(name): return str(folder/f'{name}{suffix}')
+    _check_table(df, names, file_of)
+    empty = np.flatnonzero(names.isna() | (names.astype(str).str.strip() == ''))
+    if len(empty): raise ValueError(f'{len(empty)} rows name no tile: {_some(empty)}. Drop them.')
+    files = _find_files([file_of(name) for name in names])
+    _check_rows(files, names)
+    return files
 
 # %% ../nbs/05_data_block.ipynb #18529d65
 _chain = {'split': '.split_by_rand_pct(0.2, seed=42)', 'label': ".label_from_df(label_delim=' ')",
@@ -135,8 +233,34 @@ def _show_parts(name:str, train, valid, test) -> str:
 def _rand_split(n:int, valid_pct:float, seed:int|None) -> tuple:
     "Rows for training, sorted, and for validation, in random order; nothing global is seeded."
     if not 0 <= valid_pct < 1: raise ValueError(f'valid_pct is {valid_pct}; give a share, 0 to below 1.')
+    if 0 < valid_pct*n < 1: print(f'valid_pct={valid_pct} of {n} tiles is less than one: none for validation')
     valid = np.random.RandomState(seed).permutation(n)[:int(valid_pct*n)]
     return np.setdiff1d(np.arange(n), valid), valid
+
+# %% ../nbs/05_data_block.ipynb #b9375226
+_claims = {'true': True, '1': True, '1.0': True, 'false': False, '0': False, '0.0': False}
+
+def _mask(col:pd.Series) -> np.ndarray: # bool, one for each row
+    "A column of True and False, or of 1 and 0, also as text. Raises `ValueError` naming rows with more."
+    found = [_claims.get(str(value).strip().lower()) for value in col]
+    wrong = [f'row {i} has {value!r}' for i, value in enumerate(col.tolist()) if found[i] is None]
+    if not wrong: return np.array(found, bool)
+    raise ValueError(f'column {col.name!r} is not True and False, or 1 and 0, alone: {_some(wrong)}. Make '
+                     "such a column: df['is_valid'] = df['part'] == 'valid', for instance.")
+
+def _row_numbers(rows:Iterable, n:int) -> np.ndarray:
+    "Rows out of `n`, from numbers or from a mask. Raises `ValueError` for what is neither."
+    if isinstance(rows, Iterable) and not hasattr(rows, '__array__'): rows = list(rows)
+    rows = np.asarray(rows, object).reshape(-1).tolist()
+    claims = [isinstance(row, bool | np.bool_) for row in rows]
+    if rows and all(claims) and len(rows) == n: return np.flatnonzero(rows)
+    if any(claims): raise ValueError(f'valid_idx has {sum(claims)} times True or False for {n} rows; a mask '
+                                     'has one for each. np.flatnonzero(mask) gives row numbers.')
+    odd = [row for row in rows if not isinstance(row, int | np.integer)]
+    if odd: raise ValueError(f'valid_idx holds what is no row number: {_some(odd)}. Rows are 0 to {n - 1}.')
+    wrong = [i for i, k in sorted(Counter(rows).items()) if k > 1 or not 0 <= i < n]
+    if wrong: raise ValueError(f'rows twice or out of range (0 to {n - 1}) in valid_idx: {_some(wrong)}.')
+    return np.array(rows, int)
 
 # %% ../nbs/05_data_block.ipynb #d20a896d
 class _Splits:
@@ -151,23 +275,31 @@ class _Splits:
         return self._split(*_rand_split(len(self), valid_pct, seed))
 
     def split_by_idx(self,
-        valid_idx:Sequence[int], # rows for validation
+        valid_idx:Sequence[int]|Sequence[bool], # rows for validation, or True for each of them and else False
     ) -> 'ItemLists':
-        "The given rows for validation, the rest for training."
-        valid, n = np.asarray(valid_idx, int).reshape(-1), len(self)
-        wrong = [i for i, k in sorted(Counter(valid.tolist()).items()) if k > 1 or not 0 <= i < n]
-        if wrong: raise ValueError(f'rows twice or out of range (0 to {n - 1}) in valid_idx: {_some(wrong)}.')
-        return self._split(np.setdiff1d(np.arange(n), valid), valid)
+        "The given rows for validation, the rest for training. Raises `ValueError` for rows there are not."
+        valid = _row_numbers(valid_idx, len(self))
+        return self._split(np.setdiff1d(np.arange(len(self)), valid), valid)
+
+    def split_from_df(self,
+        col:int|str='is_valid', # the column: True or 1 for validation, False or 0 for training
+    ) -> 'ItemLists':
+        "By a column of the tiles' table. Raises `ValueError` for a column of something else."
+        if self.df is None: raise ValueError('no table came with these tiles: use split_by_idx.')
+        return self.split_by_idx(_mask(_column(self.df, col)))
 
     def split_by_folder(self,
         train:str='train', # the folder below the path with the training tiles
         valid:str='valid', # the folder with the validation tiles
     ) -> 'ItemLists':
-        "By the first folder below the path; tiles elsewhere are left out."
+        "By the first folder below the path; tiles elsewhere are left out, and a line says so."
         top = [Path(os.path.relpath(f, self.path)).parts[0] for f in self.files]
         gone = [name for name in (train, valid) if name not in top]
         if gone: raise ValueError(f'no tiles in {_some(gone)}; {self.path} has: {_some(sorted(set(top)))}.')
         keep = [i for i, name in enumerate(top) if name in (train, valid)]
+        others = sorted(set(top) - {train, valid})
+        gone = len(top) - len(keep)
+        if gone: print(f'left out {gone} tiles, in neither {train} nor {valid}: {_some(others)}')
         return self._rows(keep).split_by_idx([j for j, i in enumerate(keep) if top[i] == valid])
 
     def split_none(self) -> 'ItemLists':
@@ -191,17 +323,12 @@ class ImageList(_Splits):
         folder:str='.',     # the tiles' folder, below `path`
         suffix:str='',      # what follows a name, '.jpg' for instance
     ) -> 'ImageList':
-        """Tiles named in a table.
+        """Tiles named in a table, a row for each.
 
-        Raises `ValueError` for a missing column or name, `FileNotFoundError` naming the tiles without a file.
+        Raises `ValueError` for a missing column or name, a table without headings, and tiles with several
+        rows; `FileNotFoundError` naming the tiles without a file.
         """
-        names = _column(df, cols)
-        empty = np.flatnonzero(names.isna())
-        if not len(df): raise ValueError('the table has no rows.')
-        if len(empty): raise ValueError(f'{len(empty)} rows name no tile: {_some(empty)}. Drop them.')
-        files = tuple(str(Path(path)/folder/f'{name}{suffix}') for name in names)
-        _check_files(files)
-        return cls(files, Path(path), df)
+        return cls(_tiles_of(df, _column(df, cols), Path(path)/folder, suffix), Path(path), df)
 
     @classmethod
     def from_csv(cls,
@@ -210,23 +337,34 @@ class ImageList(_Splits):
         folder:str='.',     # the tiles' folder, below `path`
         suffix:str='',      # what follows a name, '.jpg' for instance
         cols:int|str=0,     # number or name of the column with the tiles' names
+        sep:str=',',        # what separates the columns of the table
+        encoding:str='utf-8', # what the table is written in; 'cp1252' or 'utf-16', for instance
+        header:int|None=0,  # the line with the headings; None: there is none, columns have numbers
     ) -> 'ImageList':
-        "Tiles named in a csv. Raises as `from_df` does."
-        return cls.from_df(_read_csv(Path(path)/csv_name), path, cols, folder, suffix)
+        "Tiles named in a csv. Raises as `from_df` does, and `ValueError` if the table cannot be read so."
+        df = _read_csv(Path(path)/csv_name, sep, encoding, header)
+        return cls.from_df(df, path, cols, folder, suffix)
 
     @classmethod
     def from_folder(cls,
         path:str|Path,      # searched with all folders below it, except hidden ones
-        extensions:Sequence[str]=('.jpg', '.jpeg', '.png', '.webp', '.gif'), # how pictures' names end
+        extensions:str|Sequence[str]=_endings, # how pictures' names end
     ) -> 'ImageList':
-        "All pictures in a folder, sorted by name. Raises `FileNotFoundError` if there are none."
+        """All pictures in a folder, sorted by name; a printed line tells of what cannot be read.
+
+        Raises `FileNotFoundError` if there are none.
+        """
         return cls(_pictures(Path(path), extensions), Path(path))
 
     def add(self,
         other:'ImageList',  # more tiles
     ) -> 'ImageList':       # a new list, with this one's path
-        "Both lists, one after the other."
+        "Both lists, one after the other. Raises `ValueError` if their tables have other columns."
         both = self.df is not None and other.df is not None
+        if both and list(self.df.columns) != list(other.df.columns):
+            raise ValueError(f'the tables have other columns: {list(self.df.columns)}, '
+                             f'{list(other.df.columns)}. Rename them: df.rename(columns=...).')
+        if not both and self.df is not other.df: print('one list has no table: together they have none')
         df = pd.concat([self.df, other.df], ignore_index=True) if both else None
         return replace(self, files=self.files + other.files, df=df)
 
@@ -243,11 +381,27 @@ class ImageList(_Splits):
 
     def __len__(self): return len(self.files)
     def __getitem__(self, i): return Image(self.files[i])
-    def __repr__(self): return f'{_show_list(type(self).__name__, self)}\nPath: {self.path}'
+    def __repr__(self): return f'{_show_list(type(self).__name__, self)}\nPath: {one_line(str(self.path))}'
 
     label_from_df, label_from_folder = _later('label_from_df', 'split'), _later('label_from_folder', 'split')
     label_from_func, transform = _later('label_from_func', 'split'), _later('transform', 'split', 'label')
     databunch = _later('databunch', 'split', 'label', 'transform')
+
+# %% ../nbs/05_data_block.ipynb #1cfd67d1
+def _real_files(files:Sequence[str]) -> list[str]:
+    "Where files are once links are followed."
+    folders = {d: os.path.realpath(d) for d in {os.path.dirname(f) for f in files}}
+    paths = [os.path.join(folders[os.path.dirname(f)], os.path.basename(f)) for f in files]
+    return [os.path.realpath(p) if os.path.islink(p) else p for p in paths]
+
+def _check_once(files:Sequence[str], rows:Sequence[int]) -> None:
+    "Raises `ValueError` for tiles that stand in `rows` more than once, under one name or, by links, two."
+    real = _real_files(files)
+    counts = Counter(real[i] for i in rows)
+    twice = sorted({files[i] for i in rows if counts[real[i]] > 1})
+    if not twice: return
+    raise ValueError(f'{len(twice)} tiles are in the list more than once, or are links to others in it: '
+                     f'{_some(twice)}. A tile to train on must not judge: take the doubles out.')
 
 # %% ../nbs/05_data_block.ipynb #2bb80c7f
 @dataclass(frozen=True, repr=False, eq=False)
@@ -257,6 +411,8 @@ class ItemLists:
     train_idx: np.ndarray  # rows for training
     valid_idx: np.ndarray  # rows for validation
 
+    def __post_init__(self): _check_once(self.items.files, [*self.train_idx, *self.valid_idx])
+
     @property
     def train(self) -> ImageList: return self.items._rows(self.train_idx)   # the training tiles
 
@@ -264,12 +420,18 @@ class ItemLists:
     def valid(self) -> ImageList: return self.items._rows(self.valid_idx)   # the validation tiles
 
     def label_from_df(self,
-        cols:int|str=1,                  # number or name of the column with the labels
+        cols:int|str|Sequence=1,         # column with the labels; a list: columns of 0 and 1, one a label
         label_delim:str|None=None,       # what separates the labels of a tile; None: a tile has one
         classes:Sequence[str]|None=None, # the vocabulary; None: all labels that occur, sorted
     ) -> 'LabelLists':
-        "Labels from the table that the tiles came from. Raises `ValueError` naming rows without a label."
-        return _label(self, _labels_from_df(self.items, cols, label_delim), classes)
+        """Labels from the table that the tiles came from.
+
+        Raises `ValueError` naming rows without a label; with `label_delim` a tile may have none.
+        """
+        if isinstance(cols, str) or not isinstance(cols, Iterable):
+            return _label(self, _labels_from_df(self.items, cols, label_delim), classes)
+        found, names = _labels_from_columns(self.items, list(cols), label_delim)
+        return _label(self, found, names if classes is None else classes)
 
     def label_from_folder(self,
         classes:Sequence[str]|None=None, # the vocabulary; None: all labels that occur, sorted
@@ -281,7 +443,10 @@ class ItemLists:
         func:Callable,                   # file (a `Path`) to its label, a list of labels, or another target
         classes:Sequence[str]|None=None, # the vocabulary; None: all labels that occur, sorted
     ) -> 'LabelLists':
-        "Labels from a function of the file; where it fails, the error names the file too."
+        """Labels from a function of the file; any collection of names is several labels.
+
+        Where the function fails, the error names the file. Raises `ValueError` naming files without a label.
+        """
         return _label(self, tuple(_ask(func, f) for f in self.items.files), classes)
 
     def __repr__(self): return _show_parts('ItemLists', self.train, self.valid, None)
@@ -292,19 +457,52 @@ class ItemLists:
 def _ask(func:Callable, file:str):
     try: return func(Path(file))
     except Exception as e:
-        e.add_note(f'label_from_func asked for the label of {file}')
+        e.add_note(f'label_from_func asked for the label of {one_line(file)}')
         raise
+
+def _label_column(items:ImageList, cols:int|str) -> pd.Series:
+    "A column of labels. Raises `ValueError` without a table, or if it holds the tiles' names."
+    if items.df is None: raise ValueError('no table came with these tiles: use label_from_folder or _func.')
+    col = _column(items.df, cols)
+    if len(col) == 1 or items.kind: return col
+    if any(str(cell) not in (Path(f).name, Path(f).stem) for f, cell in zip(items.files, col)): return col
+    raise ValueError(f"column {col.name!r} holds the tiles' names, not labels: give cols=, one of "
+                     f'{[name for name in items.df.columns if name != col.name]}.')
+
+def _cut(col:pd.Series, delim:str) -> tuple:
+    "Each cell cut at the delimiter: a tuple of names. A printed line if the delimiter never occurs."
+    lists = [cell for cell in col if isinstance(cell, Iterable) and not isinstance(cell, str)]
+    if lists: raise ValueError(f'column {col.name!r} holds collections already: leave label_delim out.')
+    cells = list(map(str, col))
+    if not any(delim in cell for cell in cells):
+        print(f'label_delim={delim!r} is nowhere in column {col.name!r} ({_some(cells[:1])}): one label each')
+    cut = tuple(tuple(tag.strip() for tag in cell.split(delim) if tag.strip()) for cell in cells)
+    odd = sorted({tag for tags in cut for tag in tags if tag.strip(',;|') != tag})
+    if odd: raise ValueError(f'labels begin or end with a separator: {_some(odd)}. Is label_delim={delim!r} '
+                             'the right one?')
+    return cut
 
 def _labels_from_df(items:ImageList, cols:int|str, label_delim:str|None) -> tuple:
     "The labels as they stand in the table: for each tile one, or with `label_delim` a tuple."
-    if items.df is None: raise ValueError('no table came with these tiles: use label_from_folder or _func.')
-    col = _column(items.df, cols)
-    empty = np.flatnonzero(col.isna() | (col.astype(str).str.strip() == ''))
-    rows = [f'row {i} ({Path(items.files[i]).stem})' for i in empty]
-    if rows: raise ValueError(f'{len(rows)} tiles have no label in column {col.name!r}: {_some(rows)}. '
-                              'Fill them in, or remove the rows.')
-    if label_delim is None: return tuple(map(str, col))
-    return tuple(tuple(tag for tag in cell.split(label_delim) if tag) for cell in map(str, col))
+    col = _label_column(items, cols)
+    empty = col.isna() | (col.astype(str).str.strip() == '')
+    rows = [f'row {i} ({Path(items.files[i]).stem})' for i in np.flatnonzero(empty)]
+    if rows and (label_delim is None or items.kind):
+        raise ValueError(f'{len(rows)} tiles have no label in column {col.name!r}: {_some(rows)}. Fill them '
+                         'in, or remove the rows. (pd.read_csv takes words as NA for nothing, unless told '
+                         'keep_default_na=False.) With label_delim= a tile may have none.')
+    return tuple(col) if label_delim is None else _cut(col.where(~empty, ''), label_delim)
+
+# %% ../nbs/05_data_block.ipynb #c762602f
+def _labels_from_columns(items:ImageList, cols:list, label_delim:str|None) -> tuple[tuple, list[str]]:
+    "For each tile the columns that have a 1 there; and all columns' names."
+    if label_delim is not None:
+        raise ValueError(f'cols={cols} are columns of 0 and 1, one a label; for cells that name labels write '
+                         f'label_from_df(cols={cols[0]!r}, label_delim={label_delim!r}).')
+    columns = [_label_column(items, col) for col in cols]
+    names = [str(col.name) for col in columns]
+    masks = np.stack([_mask(col) for col in columns], 1)
+    return tuple(tuple(name for name, claim in zip(names, row) if claim) for row in masks), names
 
 def _targets(labels:Sequence, classes:Sequence[str], multi:bool) -> Tensor:
     "Labels as numbers. Several a tile: float zeros and ones, shape (n, c); one: class numbers, shape (n,)."
@@ -315,21 +513,86 @@ def _targets(labels:Sequence, classes:Sequence[str], multi:bool) -> Tensor:
     if cells: targs[tuple(zip(*cells))] = 1
     return torch.from_numpy(targs)
 
+# %% ../nbs/05_data_block.ipynb #73ec7255
+def _unpacked(value):
+    "A collection as a list, or as a tuple where it has no order of its own; anything else as it is."
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable): return value
+    if isinstance(value, set | frozenset): return tuple(sorted(value, key=str))
+    if getattr(value, 'ndim', 1) > 1: return value
+    return value.tolist() if hasattr(value, 'tolist') else list(value)
+
+def _names_of_ones(found:Sequence, classes:list[str]|None) -> Sequence:
+    "Vectors of 0 and 1 as names of `classes`; other labels as they are. Raises `ValueError` if they differ."
+    lengths = {len(o) if isinstance(o, list) else None for o in found}
+    numbers = [o for row in found for o in row] if None not in lengths else ['']
+    are_vectors = len(lengths) == 1 and all(isinstance(o, Real | np.bool_) and o in (0, 1) for o in numbers)
+    if not numbers or not are_vectors: return found
+    c = max(lengths)
+    if classes is None or len(classes) != c:
+        raise ValueError(f'labels are vectors of {c} zeros and ones: give classes=, the {c} names in their '
+                         'order. (For names that are numbers, write them as text.)')
+    return [[name for name, claim in zip(classes, row) if claim] for row in found]
+
+def _name(value) -> str:
+    "A label as text, without blanks around it. Raises `ValueError` for what is no name."
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        raise ValueError(f'{type(value).__name__} is no name')
+    if pd.isna(value) or not str(value).strip(): raise ValueError(f'{value!r} is no name')
+    if isinstance(value, Real) and value % 1: raise ValueError(f'{value} is a quantity, no name')
+    return str(value).strip()
+
+def _as_names(found:Sequence, files:Sequence[str]) -> list[str|tuple]:
+    "Labels as text: one, or a tuple. Raises `ValueError` naming tiles with something else."
+    labels, wrong = [], []
+    for value, file in zip(found, files):
+        try: labels.append(tuple(map(_name, value)) if isinstance(value, list | tuple) else _name(value))
+        except ValueError as e: wrong.append(f'{file} ({e})')
+    if not wrong: return labels
+    raise ValueError(f'{len(wrong)} of {len(files)} tiles have no label that can be used: {_some(wrong)}. A '
+                     'label is a name, or a collection of names.')
+
 # %% ../nbs/05_data_block.ipynb #bcbfb36a
-def _vocabulary(found:set, classes:Sequence[str]|None) -> list[str]:
-    "`classes`, or all names found, sorted. Raises `ValueError` for one that `classes` does not have."
-    names = sorted(found) if classes is None else list(map(str, classes))
-    unknown = sorted(found - set(names))
-    if unknown: raise ValueError(f'labels not in classes={names}: {_some(unknown)}. Add them.')
+def _natural(name:str) -> tuple[list, str]:
+    "To sort by: numbers count by their value, within a name too; other text as usual."
+    parts = re.split(r'(^-?\d+(?:\.\d+)?$|\d+)', name, flags=re.ASCII)
+    return [float(part) if i % 2 else part for i, part in enumerate(parts)], name
+
+def _given(classes:Sequence[str]|None) -> list[str]|None:
+    "The vocabulary that was given. Raises `ValueError` if it has no order, or a name twice."
+    if classes is None: return None
+    if isinstance(classes, str | set | frozenset):
+        raise ValueError(f'classes is {classes!r}; give a list of names: their order is that of the outputs.')
+    names = [str(name).strip() for name in classes]
+    twice = [name for name, k in Counter(names).items() if k > 1]
+    if twice: raise ValueError(f'classes has names twice: {_some(twice)}. Each is one column.')
     return names
 
+def _vocabulary(found:set, classes:Sequence[str]|None) -> list[str]:
+    """`classes`, or all names found, sorted.
+
+    Raises `ValueError` for a name that `classes` does not have, and where there is none at all.
+    """
+    names = sorted(found, key=_natural) if classes is None else _given(classes)
+    unknown = sorted(found - set(names), key=_natural)
+    if unknown: raise ValueError(f'labels not in classes={names}: {_some(unknown)}. Add them.')
+    if not names: raise ValueError('no tile has a label: there is nothing to learn.')
+    return names
+
+# %% ../nbs/05_data_block.ipynb #36d2be74
+def _say_none(labels:Sequence[tuple]) -> None:
+    "One printed line if tiles have no label."
+    none = sum(not names for names in labels)
+    if none: print(f'{none} of {len(labels)} tiles have no label: their targets are zeros')
+
 def _categories(found:tuple, lists:ItemLists, classes:Sequence[str]|None) -> tuple:
-    "Labels, vocabulary, kind. Raises `ValueError` for a label that `classes` does not have."
-    found = [tuple(map(str, o)) if isinstance(o, (list, tuple, set)) else str(o) for o in found]
+    "Labels, vocabulary, kind. Raises `ValueError` for what is no label, or one that `classes` does not have."
+    classes = _given(classes)
+    found = _as_names(_names_of_ones(list(map(_unpacked, found)), classes), lists.items.files)
     multi = any(not isinstance(o, str) for o in found)
     labels = tuple((o,) if multi and isinstance(o, str) else o for o in found)
     sets = [set(o) if multi else {o} for o in labels]
     names = _vocabulary(set().union(*sets), classes)
+    if multi: _say_none(labels)
     trained = set().union(*(sets[i] for i in lists.train_idx))
     counts = Counter(name for i in lists.valid_idx for name in sets[i])
     unseen = [f'{name} ({counts[name]} in validation)' for name in names if name not in trained]
@@ -352,7 +615,10 @@ class Category:
     classes: list                        # the vocabulary
     file: str = ''                       # the tile's picture file
     size: int|tuple[int,int]|None = None # the tile's pixels
-    loss_func, moves, collate_fn = nn.CrossEntropyLoss, False, None # the loss; must it move with the tile?
+    loss_func = nn.CrossEntropyLoss      # the loss
+    activation = 'softmax'               # logits to probabilities, a name in `core.activations`
+    moves = False                        # must it move with the tile?
+    collate_fn = None                    # list of (uint8 tile, target) to a batch; None: stack them
 
     @staticmethod
     def encode(labels:Sequence, classes:list, files:Sequence[str], size) -> Tensor: # class numbers, (n,)
@@ -367,7 +633,8 @@ class Category:
     @staticmethod
     def draw(ax, y, classes:list) -> None: # `y`: one tile's part of what `batch` gives
         "Show a target over its tile."
-        ax.set_title(';'.join(classes[i] for i in (y.nonzero().flatten() if y.ndim else [y])), fontsize=9)
+        names = [classes[i] for i in (y.nonzero().flatten() if y.ndim else [y])]
+        ax.set_title(plot_text(';'.join(names)), fontsize=9)
 
     @property
     def data(self): # the class number, 0-d; for several labels float zeros and ones, shape (c,)
@@ -375,11 +642,12 @@ class Category:
         return self.encode([self.obj], self.classes, [self.file], self.size)[0]
 
     def __str__(self): return self.obj
-    def __repr__(self): return f'{type(self).__name__} {self}'
+    def __repr__(self): return one_line(f'{type(self).__name__} {self}')
 
 class MultiCategory(Category):
     "The labels of a tile."
     loss_func = nn.BCEWithLogitsLoss
+    activation = 'sigmoid'
 
     @staticmethod
     def encode(labels, classes, files, size): return _targets(labels, classes, True)
@@ -387,9 +655,11 @@ class MultiCategory(Category):
     def __str__(self): return ';'.join(self.obj)
 
 class EmptyLabel(Category):
-    "The label of a test tile: nobody knows it, and its target is zeros."
+    "The label of a test tile: nobody knows it, so there is no target."
+    data = None
+
     @staticmethod
-    def encode(labels, classes, files, size): return torch.zeros(len(labels), len(classes))
+    def encode(labels, classes, files, size): return None
 
 # %% ../nbs/05_data_block.ipynb #00f48594
 @dataclass(frozen=True, repr=False, eq=False)
@@ -402,8 +672,8 @@ class LabelList:
     size: int|tuple[int,int]|None = None # pixels; None: as stored
 
     @property
-    def targets(self) -> Tensor|list: # float, (n, c), for several labels a tile; long, (n,), for one
-        "The targets of all tiles; a list where they have no common shape."
+    def targets(self) -> Tensor|list|None: # float, (n, c), for several labels a tile; long, (n,), for one
+        "The targets of all tiles: a list where they have no common shape, None where nobody knows them."
         return self.kind.encode(self.labels, self.classes, self.x.files, self.size)
 
     items = property(lambda self: list(map(Path, self.x.files)), doc='The picture files.')
@@ -416,9 +686,9 @@ class LabelList:
 
     def __repr__(self):
         pairs = [self[i] for i in range(min(5, len(self)))]
-        x, y = (','.join(map(str, side)) for side in zip(*pairs)) if pairs else ('', '')
+        x, y = (one_line(','.join(map(str, side))) for side in zip(*pairs)) if pairs else ('', '')
         return (f'LabelList ({len(self)} items)\nx: {type(self.x).__name__}\n{x}\n'
-                f'y: {self.kind.__name__}List\n{y}\nPath: {self.x.path}')
+                f'y: {self.kind.__name__}List\n{y}\nPath: {one_line(str(self.x.path))}')
 
 # %% ../nbs/05_data_block.ipynb #dcd90669
 def _only_size(files:Sequence[str]) -> tuple[int,int]:
@@ -426,7 +696,7 @@ def _only_size(files:Sequence[str]) -> tuple[int,int]:
     found = {stored_size(f): f for f in files}
     if len(found) == 1: return next(iter(found))
     raise ValueError(f'pictures of several sizes: {_some([f"{f} is {size}" for size, f in found.items()])}. '
-                     'Give size=, pixels of a side, or (h, w).')
+                     'Write .transform(tfms, size=128), pixels of a side, or size=(h, w).')
 
 def _check_size(size:int|tuple[int,int]) -> None:
     "Raises `ValueError` if a network can do nothing with the size; one printed line if it can do little."
@@ -434,6 +704,12 @@ def _check_size(size:int|tuple[int,int]) -> None:
     if not all(isinstance(s, int) and s >= 32 for s in sides) or len(sides) > 2:
         raise ValueError(f'size is {size!r}; give the pixels of a side, 32 or more, or of both (h, w).')
     if min(sides) < 64: print(f'size {size}: below 64 little is left once a ResNet has halved it five times')
+
+class _Unchanged:
+    "What stands for a parameter that was not given: None is a value of its own."
+    def __repr__(self): return 'unchanged'
+
+_unchanged = _Unchanged()
 
 def _pair(tfms) -> tuple:
     "The transforms for training and for validation. Raises `TypeError` if they are no such pair."
@@ -452,6 +728,30 @@ def _check_moves(kind:type, tfms:tuple, tfm_y:bool) -> None:
         raise ValueError(f'the tiles would move without their targets ({kind.__name__}). Pass tfms=None; or '
                          'tfm_y=True and get_transforms(), whose draws serve both.')
 
+# %% ../nbs/05_data_block.ipynb #efe6dbc6
+def _transform(lists:'LabelLists', tfms, size, tfm_y) -> 'LabelLists':
+    "New lists with what was given, and the old for what is `_unchanged`."
+    tfms = lists.tfms if tfms is _unchanged else _pair(tfms)
+    tfm_y = lists.tfm_y if tfm_y is _unchanged else tfm_y
+    if size is _unchanged: size = lists.size
+    if size is None: size = _only_size(lists.items.files)
+    _check_moves(lists.kind, tfms, tfm_y)
+    _check_size(size)
+    return replace(lists, tfms=tfms, size=size, tfm_y=tfm_y)
+
+# %% ../nbs/05_data_block.ipynb #c2286762
+def _as_list(items:ImageList|Sequence, path:Path) -> ImageList:
+    "Files as an `ImageList`. Raises `TypeError` for what is no picture file."
+    if isinstance(items, ImageList): return items
+    files = [items] if isinstance(items, (str, Path)) else list(items)
+    wrong = [type(f).__name__ for f in files if not isinstance(f, (str, Path))]
+    if isinstance(items, pd.DataFrame): wrong = ['a column of a table']
+    wrong += [f'the folder {f}' for f in files if not wrong and os.path.isdir(f)]
+    if wrong:
+        raise TypeError(f'test tiles are picture files, not {_some(wrong)}. Give paths or an ImageList; '
+                        'from_folder, from_df and the .x of a LabelList are such lists.')
+    return ImageList(tuple(map(os.fspath, files)), path)
+
 # %% ../nbs/05_data_block.ipynb #b1a80169
 @dataclass(frozen=True, repr=False, eq=False)
 class LabelLists:
@@ -465,6 +765,7 @@ class LabelLists:
     test_items: ImageList|None = None   # tiles without labels
     tfms: tuple = (None, None)          # transforms for training, for validation
     size: int|tuple[int,int]|None = None # pixels; None: not chosen yet
+    tfm_y: bool = False                 # does the target move with the tile?
 
     def _part(self, rows):
         labels = tuple(self.labels[i] for i in rows)
@@ -485,8 +786,10 @@ class LabelLists:
     def add_test(self,
         items:ImageList|Sequence, # tiles, or their files
     ) -> 'LabelLists':            # new lists with these test tiles
-        "Tiles to predict for; they have no labels and get the validation transforms."
-        return replace(self, test_items=_as_list(items, self.items.path))
+        "Tiles to predict for, in place of others; they have no labels and get the validation transforms."
+        tiles, old = _as_list(items, self.items.path), self.test_items
+        if old is not None: print(f'{len(tiles)} test tiles take the place of {len(old)}; for both: old.add(new)')
+        return replace(self, test_items=tiles)
 
     def add_test_folder(self,
         test_folder:str='test', # a folder below the path
@@ -496,19 +799,15 @@ class LabelLists:
         return self.add_test(replace(ImageList.from_folder(path/test_folder), path=path))
 
     def transform(self,
-        tfms:Sequence|None=None,           # (training, validation) as `get_transforms` makes it, or functions
-        size:int|tuple[int,int]|None=None, # pixels, 32 or more; int: scale, crop to a square; (h, w): squish
-        tfm_y:bool=False,                  # move the target with the tile? masks, boxes, points; not labels
-    ) -> 'LabelLists':                     # new lists; this one keeps its own size and transforms
-        """Choose transforms and size; without a size, the one chosen before, or that all pictures have.
+        tfms:Sequence|None=_unchanged, # (training, validation): `get_transforms()`, or functions; None: none
+        size:int|tuple[int,int]|None=_unchanged, # pixels; int: cut to a square; (h, w): squish; None: stored
+        tfm_y:bool=_unchanged,         # move the target with the tile? masks, boxes, points; not labels
+    ) -> 'LabelLists':                 # new lists; this one keeps its own size and transforms
+        """Choose transforms and size; what is not given stays. At first: no transforms, pictures as stored.
 
-        Raises `ValueError` for a size that cannot be, and where `tfm_y` does not fit the targets.
+        Raises `ValueError` for a size below 32, pictures of several sizes, and a `tfm_y` that does not fit.
         """
-        tfms, size = _pair(tfms), self.size if size is None else size
-        if size is None: size = _only_size(self.items.files)
-        _check_moves(self.kind, tfms, tfm_y)
-        _check_size(size)
-        return replace(self, tfms=tfms, size=size)
+        return _transform(self, tfms, size, tfm_y)
 
     def databunch(self,
         bs:int=64,                     # tiles in a training batch
@@ -518,16 +817,11 @@ class LabelLists:
         collate_fn:Callable|None=None, # list of (uint8 tile, target) to a batch, in place of the fast way
     ) -> 'DataBunch':
         "Loaders for these tiles. Raises `ValueError` if there is nothing to train on."
-        return _databunch(self, bs, val_bs or bs, cache, device, collate_fn)
+        return _databunch(self, bs, bs if val_bs is None else val_bs, cache, device, collate_fn)
 
     def __repr__(self): return _show_parts('LabelLists', self.train, self.valid, self.test)
 
     normalize, show_batch = (_later(o, 'transform', 'databunch') for o in ('normalize', 'show_batch'))
-
-def _as_list(items:ImageList|Sequence, path:Path) -> ImageList:
-    "A list of files as an `ImageList`."
-    if isinstance(items, ImageList): return items
-    return ImageList(tuple(map(os.fspath, [items] if isinstance(items, (str, Path)) else items)), path)
 
 # %% ../nbs/05_data_block.ipynb #fd9a401b
 def _fits(nbytes:int, free:int, device) -> bool:
@@ -575,31 +869,46 @@ def _finish(xb:Tensor, tfms, params, stats:Tensor|None) -> Tensor:
     return xb if stats is None else xb.sub_(stats[0]).div_(stats[1])
 
 # %% ../nbs/05_data_block.ipynb #23af2e36
-def _pick(targs:Tensor|list, rows:Tensor, rows_there:Tensor) -> Tensor|list:
+def _pick(targs:Tensor|list|None, rows:Tensor, rows_there:Tensor) -> Tensor|list:
+    if targs is None: return [None]*len(rows)
     return [targs[i] for i in rows.tolist()] if isinstance(targs, list) else targs.index_select(0, rows_there)
 
-def _to(yb:Tensor|tuple|list, device:torch.device) -> Tensor|tuple|list:
-    "Targets, or a pair of tensors, on the device; a list stays where it is."
-    if isinstance(yb, list): return yb
+def _to(yb:Tensor|tuple|list|None, device:torch.device) -> Tensor|tuple|list|None:
+    "Targets, or a pair of tensors, on the device; a list, or nothing, stays where it is."
+    if isinstance(yb, list|None): return yb
     if isinstance(yb, tuple): return tuple(_to(y, device) for y in yb)
     there = device.type == 'cuda'       # from pinned memory nobody waits for the copy
     return (yb.pin_memory() if there and not yb.is_cuda else yb).to(device, non_blocking=there)
 
+def _collate(loader:'Loader', pairs:list) -> tuple:
+    "What the user's function makes of a batch; for tiles without labels an error says what it was given."
+    try: return loader.collate_fn(pairs)
+    except Exception as e:
+        if not loader.has_targets: e.add_note('these tiles have no labels: collate_fn is given pairs '
+                                              '(tile, None), and gives (xb, None)')
+        raise
+
 # %% ../nbs/05_data_block.ipynb #1f4bbb29
 @dataclass(frozen=True, repr=False, eq=False)
 class Loader:
-    "Goes over tiles in batches (`xb`, `yb`) on the device; in a new order every time if `train`."
+    "Batches (`xb`, `yb`) on the device, `yb` None without labels; in a new order every time if `train`."
     source: _Source               # where tiles are picked from
     rows: Tensor                  # which of its rows, long
-    targs: Tensor|list            # the targets of all its rows, on the device; a list stays on the CPU
+    targs: Tensor|list|None       # the targets of all its rows, on the device; a list stays on the CPU
     bs: int                       # tiles in a batch
     tfms: object = None           # None, an object with `sample` and `apply`, or a function on float batches
     stats: Tensor|None = None     # mean and standard deviation by channel, shape (2, 3, 1, 1), on the device
     train: bool = False           # shuffle, and drop a last batch that is not full?
-    collate_fn: Callable|None = None # list of (uint8 tile, target) to a batch
+    collate_fn: Callable|None = None # list of (uint8 tile, target or None) to a batch
     kind: type = Category         # what a target is
+    classes: Sequence[str]|None = None # what the numbers in the targets stand for, in order; None: not said
 
     def __len__(self): return len(self.rows)//self.bs if self.train else -(-len(self.rows)//self.bs)
+
+    @property
+    def has_targets(self) -> bool: # False: nobody knows the labels, and `yb` is None
+        "Are there labels to score against?"
+        return self.targs is not None
 
     @property
     def n(self) -> int: # a last batch that is dropped does not count
@@ -623,10 +932,18 @@ class Loader:
         for i in range(0, len(self)*self.bs, self.bs):
             here, there_b = rows[i:i + self.bs], there[i:i + self.bs]
             xb, yb = self.source.pick(here, there_b), _pick(self.targs, here, there_b)
-            if self.collate_fn: xb, yb = self.collate_fn(list(zip(xb, yb)))
+            if self.collate_fn: xb, yb = _collate(self, list(zip(xb, yb)))
             xb, params = xb.to(device), _sample(self.tfms, xb, gen)
-            yb = _to(self.kind.batch(yb, params, *xb.shape[-2:]), device)
+            yb = _to(self.kind.batch(yb, params, *xb.shape[-2:]), device) if self.has_targets else None
             yield _finish(xb, self.tfms, params, self.stats), yb
+
+# %% ../nbs/05_data_block.ipynb #3874bb11
+def _before(step:str) -> property:
+    "Stands in a bunch for a step of its lists, and raises when it is looked at."
+    def raises(self):
+        then = '' if step == 'databunch' else _chain['databunch']
+        raise AttributeError(f'{step} comes too late: these are batches. Write: data.lists.{step}(...){then}')
+    return property(raises)
 
 # %% ../nbs/05_data_block.ipynb #38a1ee8a
 @dataclass(frozen=True, repr=False, eq=False)
@@ -646,13 +963,15 @@ class DataBunch:
     test_ds = property(lambda self: self.lists.test, doc='The test tiles, or None.')
     classes = property(lambda self: self.lists.classes, doc='The names of the classes.')
     c = property(lambda self: len(self.lists.classes), doc='The number of classes.')
+    kind = property(lambda self: self.lists.kind, doc='What a target is, see `Category`.')
     size = property(lambda self: self.lists.size, doc='Pixels of a tile.')
     path = property(lambda self: self.lists.items.path, doc='The folder of the data set.')
+    channels = property(lambda self: self.source.cache.shape[1], doc='Channels of a tile.')
 
     @property
     def loss_func(self) -> nn.Module: # of logits and targets
         "The loss that fits the targets."
-        return self.lists.kind.loss_func()
+        return self.kind.loss_func()
 
     @cached_property
     def _targs(self):
@@ -661,27 +980,27 @@ class DataBunch:
     @cached_property
     def train_dl(self) -> Loader: # shuffled, full batches only
         "Training batches."
-        return _loader(self, self.source, self.lists.train_idx, self._targs, self.bs, True)
+        return _loader(self, self.source, self.lists, self.lists.train_idx, self._targs, self.bs, train=True)
 
     @cached_property
     def valid_dl(self) -> Loader: # in order, all tiles
         "Validation batches."
-        return _loader(self, self.source, self.lists.valid_idx, self._targs, self.val_bs, False)
+        return _loader(self, self.source, self.lists, self.lists.valid_idx, self._targs, self.val_bs)
 
     def test_dl(self,
-        items:ImageList|Sequence|None=None, # tiles or files; None: the ones that were added to the lists
-    ) -> Loader:                            # in order, with validation transforms; the targets are zeros
-        "Batches of tiles without labels. Raises `ValueError` if there are none."
-        lists = self.lists if items is None else self.lists.add_test(items)
-        ds = lists.test
-        if ds is None: raise ValueError('no test tiles: pass some, or call add_test_folder after labelling.')
+        items:ImageList|LabelList|Sequence|None=None, # tiles or files; None: those of the lists
+    ) -> Loader: # in order, with validation transforms
+        """Batches of other tiles; without targets, unless `items` is a `LabelList`, which knows the labels.
+
+        Raises `ValueError` if there are none, or if their labels are not of this bunch's classes.
+        """
+        ds = _test_list(self.lists, items)
         source = _Source(TileCache(ds.x.files, self.size, self.path/'.tiles'), self.device, self.cache)
-        dl = _loader(self, source, range(len(ds)), ds.targets.to(self.device), self.val_bs, False)
-        return replace(dl, kind=ds.kind, collate_fn=None if self.lists.kind.collate_fn else self.collate_fn)
+        return _loader(self, source, ds, range(len(ds)), _to(ds.targets, self.device), self.val_bs)
 
     def one_batch(self,
         ds_type:str='train',    # 'train', 'valid' or 'test'
-    ) -> tuple[Tensor, Tensor]: # xb and yb, as a learner gets them; for boxes yb is a pair
+    ) -> tuple[Tensor, Tensor|None]: # xb and yb, as a learner gets them; for boxes yb is a pair
         "The first batch of a new pass."
         if ds_type not in ('train', 'valid', 'test'):
             raise ValueError(f'ds_type is {ds_type!r}; not train, valid, test.')
@@ -713,17 +1032,23 @@ class DataBunch:
 
     def __repr__(self): return _show_parts('ImageDataBunch', self.train_ds, self.valid_ds, self.test_ds)
 
+    transform, databunch = _before('transform'), _before('databunch')
+    add_test, add_test_folder = _before('add_test'), _before('add_test_folder')
+
 # %% ../nbs/05_data_block.ipynb #d23f9015
 def _databunch(lists:LabelLists, bs:int, val_bs:int, cache:str, device, collate_fn) -> DataBunch:
     "Checks, and the one source that both loaders share."
-    if lists.size is None: _too_early(lists, 'databunch', ('transform',))
     wheres, n = ('auto', 'disk', 'device'), len(lists.train_idx)
     if cache not in wheres: raise ValueError(f'cache is {cache!r}; it is one of {wheres}.')
-    if min(bs, val_bs) < 1: raise ValueError(f'bs is {bs}, val_bs {val_bs}; a batch has 1 tile or more.')
+    for name, tiles in (('bs', bs), ('val_bs', val_bs)):
+        if not isinstance(tiles, (int, np.integer)) or tiles < 1:
+            raise ValueError(f'{name} is {tiles!r}; a batch has a whole number of tiles, 1 or more.')
     if not n: raise ValueError(f'there are no training tiles: all {len(lists.items)} are for validation.')
+    if lists.size is None:
+        lists = lists.transform()
+        print(f'no transform step: tiles as they are stored, {lists.size} (height, width), none transformed')
     if n < bs: print(f'bs is {n}, not {bs}: there are only {n} training tiles')
     device = default_device(verbose=False) if device is None else torch.device(device)
-    if device.type == 'cpu': keep_freed_memory()
     source = _Source(TileCache(lists.items.files, lists.size, lists.items.path/'.tiles'), device, cache)
     return DataBunch(lists, min(bs, n), val_bs, cache, device, collate_fn, source)
 
@@ -731,12 +1056,27 @@ def _stats_on(stats:tuple, device:torch.device) -> Tensor:
     "Mean and standard deviation where a batch is, shape (2, 3, 1, 1)."
     return torch.tensor(stats, dtype=torch.float32, device=device)[:, :, None, None]
 
-def _loader(data:DataBunch, source:_Source, rows, targs:Tensor, bs:int, train:bool) -> Loader:
-    "One loader of a bunch."
+def _loader(data:DataBunch, source:_Source, ds:LabelLists|LabelList, rows:Sequence[int], targs, bs:int,
+            train:bool=False) -> Loader:
+    "One loader of a bunch: `rows` of `source`, with targets of the kind and classes of `ds`."
     stats = None if data.stats is None else _stats_on(data.stats, data.device)
-    rows, tfms = torch.as_tensor(rows, dtype=torch.long), data.lists.tfms[0 if train else 1]
-    kind = data.lists.kind
-    return Loader(source, rows, targs, bs, tfms, stats, train, data.collate_fn or kind.collate_fn, kind)
+    rows = torch.as_tensor(rows, dtype=torch.long)
+    tfms = data.lists.tfms[0 if train else 1]
+    collate_fn = data.collate_fn or ds.kind.collate_fn
+    return Loader(source, rows, targs, bs, tfms, stats, train, collate_fn, ds.kind, ds.classes)
+
+def _test_list(lists:LabelLists, items) -> LabelList:
+    "The tiles that a test loader goes over. Raises `ValueError` if there are none, or with other labels."
+    if items is not None and not isinstance(items, LabelList):
+        lists = replace(lists, test_items=_as_list(items, lists.items.path))
+    ds = items if isinstance(items, LabelList) else lists.test
+    if ds is None: raise ValueError('no test tiles: pass some, or call add_test_folder after labelling.')
+    same = ds.kind is lists.kind and list(ds.classes) == list(lists.classes)
+    if ds.kind is not EmptyLabel and not same:
+        raise ValueError(f'the tiles have other labels ({ds.kind.__name__}: {_some(ds.classes)}) than this '
+                         f'bunch ({lists.kind.__name__}: {_some(lists.classes)}). Label them with '
+                         'classes=data.classes; or pass their .x, which leaves the labels out.')
+    return replace(ds, size=lists.size)
 
 # %% ../nbs/05_data_block.ipynb #c5b9220e
 def _check_stats(data:DataBunch, stats:tuple|None) -> tuple:
@@ -745,15 +1085,19 @@ def _check_stats(data:DataBunch, stats:tuple|None) -> tuple:
     if stats is None:
         xb, _ = data.one_batch()
         stats = xb.mean((0, 2, 3)), xb.std((0, 2, 3))
-    mean, std = (tuple(map(float, o)) for o in stats)
-    if not len(mean) == len(std) == 3 or min(std) <= 0:
+    try: mean, std = (tuple(map(float, o)) for o in stats)
+    except (TypeError, ValueError): mean = std = ()
+    if not len(mean) == len(std) == 3 or not np.isfinite((mean, std)).all() or min(std) <= 0:
         raise ValueError(f'stats is {stats}; give three means and three standard deviations above 0.')
+    if max(mean) > 10: print(f'means of {mean} are for bytes, and pixels are 0 to 1 here: divide by 255')
     return mean, std
 
 def _show_batch(data:DataBunch, rows:int, figsize, ds_type:str) -> np.ndarray:
     "The first rows*rows tiles of a batch, each with its target."
     xb, yb = data.one_batch(ds_type)
     axes = show_images(data.denorm(xb[:rows*rows]).clamp(0, 1).cpu(), ncols=rows, figsize=figsize)
-    kind, yb = EmptyLabel if ds_type == 'test' else data.lists.kind, _to(yb, torch.device('cpu'))
-    for ax, y in zip(axes.flat, zip(*yb) if isinstance(yb, tuple) else yb): kind.draw(ax, y, data.classes)
+    if yb is None: return axes
+    yb = _to(yb, torch.device('cpu'))
+    targs = zip(*yb) if isinstance(yb, tuple) else yb
+    for ax, y in zip(axes.flat, targs): data.kind.draw(ax, y, data.classes)
     return axes

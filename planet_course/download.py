@@ -8,22 +8,27 @@ __all__ = ['DataError', 'NoTilesError', 'NoCredentialsError', 'BadCredentialsErr
            'untar_data', 'planet_data']
 
 # %% ../nbs/02_download.ipynb #60ed2204
-import base64, errno, gzip, hashlib, json, lzma, os, re, shutil, struct, tarfile, threading, time
-import zipfile, zlib
+import base64, errno, gzip, hashlib, http.client, io, json, lzma, os, re, shutil, string, struct, tarfile
+import threading, time, urllib3, zipfile, zlib
+from concurrent import futures
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from stat import S_IFMT, S_ISREG
+from time import monotonic
 from typing import Callable, Iterator, NamedTuple
+from urllib.parse import urljoin, urlsplit
 
 import py7zr, py7zr.io, requests
 from filelock import FileLock, Timeout
 from PIL import Image
 from py7zr.exceptions import ArchiveError, DecompressionBombError
+from requests.exceptions import InvalidHeader, InvalidURL
 from tqdm import tqdm
 
-from .sample import planet_synthetic
+from .core import PICTURE_FORMATS, one_line
+from .sample import _full, planet_synthetic
 
 # %% ../nbs/02_download.ipynb #27981e19
 class DataError(Exception):
@@ -33,8 +38,10 @@ class DataError(Exception):
         page:str, # the page to open
         then:str, # the next line to type
     ):
-        super().__init__(f'{what}\n  Open: {page}\n  Then: {then}')
-        self.what, self.page, self.then = what, page, then
+        self.what = one_line(what)
+        self.page = one_line(page)
+        self.then = then
+        super().__init__(f'{self.what}\n  Open: {self.page}\n  Then: {self.then}')
 
     def __reduce__(self): return type(self), (self.what, self.page, self.then) # for a pool of processes
 
@@ -55,8 +62,10 @@ class Config:
     "Where this course keeps its data."
     @staticmethod
     def data_path() -> Path: # `$PLANET_COURSE_HOME/data`, or `~/.planet_course/data`
-        "The folder for what is downloaded. It is made when something is put there."
-        return Path(os.environ.get('PLANET_COURSE_HOME') or '~/.planet_course').expanduser()/'data'
+        "The folder for downloads, made when something is put there. Raises `ValueError` without a home."
+        try: return _full(os.environ.get('PLANET_COURSE_HOME') or '~/.planet_course')/'data'
+        except ValueError as e:
+            raise ValueError(f'{e} Or set PLANET_COURSE_HOME to a folder for what is downloaded.') from None
 
 _S3 = 'https://s3.amazonaws.com/fast-ai-sample'
 
@@ -92,12 +101,17 @@ def _room_in(
         raise error(f'{need/1e6:,.0f} MB are to go to {folder}, and {free/1e6:,.0f} MB are free.')
     try: yield
     except OSError as e:
-        if e.errno not in (errno.ENOSPC, errno.EDQUOT): raise
-        raise error(f'The disk of {folder} is full ({e.strerror}).') from e
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): raise
+        raise error(f'The disk of {folder} is full ({os.strerror(e.errno)}).') from e
 
 # %% ../nbs/02_download.ipynb #38ce59f7
 _TIMEOUT = 10, 60   # seconds to connect, and to wait for the next bytes
 _WAITS = 1, 2, 4, 8 # seconds before each further attempt
+
+def _public(text:str) -> str:
+    "`text` without what addresses hide: who signs in, and all that follows a ?."
+    text = re.sub(r'//[^/\s]*@', '//...@', text)
+    return re.sub(r'\?.*?(?= \(Caused|$)', '?...', text, flags=re.S)
 
 def _persist(
     action:Callable, # called without arguments
@@ -115,25 +129,104 @@ def _persist(
             if status in refusals: raise refusals[status] from None
             problem, kind = f'the server answers {status}', RateLimitedError if status == 429 else kind
             if status < 500 and status not in (408, 416, 425, 429): wait, kind = None, DataError
-            elif wait and asked.isdigit(): wait = int(asked) if int(asked) <= 60 else None
-        except requests.RequestException as e: # it may quote a signed address: what follows its ? is secret
-            problem = re.sub(r'\?[^\s\'")]+', '?...', f'{type(e).__name__}: {e}')
+            elif wait and re.fullmatch('[0-9]{1,9}', asked): wait = int(asked) if int(asked) <= 60 else None
+        except requests.RequestException as e:
+            problem = _public(f'{type(e).__name__}: {e}')
+            if isinstance(e, ValueError): wait, kind = None, DataError # an address stays wrong
         if wait is None:
-            raise kind(f'{what} could not be had: {problem}. What has come so far is kept.', page,
-                       f'{_AGAIN}, in some minutes') from None
-        print(f'{what}: {problem.partition(":")[0]}; next attempt in {wait} s.')
+            then = f'{_AGAIN}, in some minutes' if kind is not DataError else \
+                   f'look at that page in a browser; if it works there, {_AGAIN}'
+            problem = f'{what} could not be had: {problem}. What has come so far is kept.'
+            raise kind(problem, page, then) from None
+        print(one_line(f'{what}: {problem.partition(":")[0]}; next attempt in {wait} s.'))
         time.sleep(wait)
 
+# %% ../nbs/02_download.ipynb #aa4551cf
+_PATIENCE = 120 # seconds until an answer must have begun
+
+@contextmanager
+def _answers() -> Iterator[None]:
+    "Whatever an odd answer makes the libraries raise becomes a `requests.RequestException`."
+    try: yield
+    except requests.RequestException: raise
+    except ValueError as e: raise InvalidURL(f'{type(e).__name__}: {e}') from None
+    except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as e:
+        raise requests.ConnectionError(f'{type(e).__name__}: {e}') from None
+
+def _in_time(action:Callable):
+    "What `action()` gives or raises. Raises `requests.Timeout` when it takes too long."
+    answer = futures.Future()
+    def work():
+        try: answer.set_result(action())
+        except Exception as e: answer.set_exception(e)
+    threading.Thread(target=work, daemon=True).start()
+    if not futures.wait([answer], _PATIENCE).done:
+        raise requests.Timeout(f'no whole answer after {_PATIENCE} s')
+    return answer.result()
+
+# %% ../nbs/02_download.ipynb #4fc80487
+def _onward(
+    session:requests.Session,
+    request:requests.PreparedRequest,
+    answer:requests.Response, # that leads elsewhere
+) -> requests.PreparedRequest:
+    "What to ask next. Raises `InvalidURL` where that would be less safe than what was asked before."
+    address = requests.utils.requote_uri(session.get_redirect_target(answer))
+    new = requests.Request('GET', urljoin(request.url, address), cookies=session.cookies).prepare()
+    if request.url.startswith('https:') and not new.url.startswith('https:'):
+        raise InvalidURL('the server leads from https to what anybody on the way could read and change')
+    private = {'content-type', 'content-length', 'cookie'}
+    if session.should_strip_auth(request.url, new.url): private.add('authorization')
+    new.headers.update({k: v for k, v in request.headers.items() if k.lower() not in private})
+    return new
+
+@_answers()
+def _send(request:requests.PreparedRequest) -> requests.Response: # open, its body not read yet
+    "Ask, and go where the servers lead. Raises `requests.RequestException`."
+    session = requests.Session() # of its own sending we use nothing: it would look into .netrc
+    for _ in range(10):
+        way = session.merge_environment_settings(request.url, {}, True, None, None)
+        answer = session.get_adapter(request.url).send(request, timeout=_TIMEOUT, **way)
+        if not answer.is_redirect: return answer
+        answer.close()
+        requests.cookies.extract_cookies_to_jar(session.cookies, request, answer.raw)
+        request = _onward(session, request, answer)
+    raise InvalidURL('the servers lead on and on')
+
 # %% ../nbs/02_download.ipynb #5889d4f9
+_SLOWEST = 1000, 60 # bytes a second, over so many seconds: what comes slower ends the attempt
+
+@_answers()
 def _get(
     url:str,      # http or https
     headers:dict, # to send
 ) -> requests.Response: # open, its body not read yet
     "Ask for `url`. Raises `requests.RequestException`."
-    response = requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT)
-    response.raise_for_status()
-    return response
+    request = requests.Request('GET', url, {**requests.utils.default_headers(), **headers}).prepare()
+    answer = _in_time(partial(_send, request))
+    answer.raise_for_status()
+    return answer
 
+def _body(
+    answer:requests.Response, # open
+    most:int,                 # bytes
+) -> Iterator[bytes]:
+    "The bytes of `answer` as they come, at most `most` and one. Raises `requests.RequestException`."
+    packed = answer.headers.get('Content-Encoding') or 'identity'
+    if packed.lower() != 'identity': raise InvalidHeader(f'the server packs what it sends ({packed[:20]})')
+    rate, window = _SLOWEST
+    left, came, since = most + 1, 0, monotonic()
+    while left:
+        with _answers(): data = answer.raw.read1(min(left, 1 << 16))
+        if not data: return
+        left -= len(data)
+        came += len(data)
+        if (secs := monotonic() - since) > window:
+            if came < rate*secs: raise requests.Timeout('the bytes come too slowly')
+            came, since = 0, monotonic()
+        yield data
+
+# %% ../nbs/02_download.ipynb #cae028c3
 def _read_json(file:Path) -> dict:
     "What `file` says; nothing if it cannot be read, or was cut short."
     try: return dict(json.loads(file.read_text(encoding='utf-8')))
@@ -141,60 +234,87 @@ def _read_json(file:Path) -> dict:
 
 def _describe(headers) -> dict: # length in bytes, mark (the validator) and md5; None where it is not said
     "What a server says about a file."
-    length, etag = headers.get('Content-Length'), headers.get('ETag', '')
-    mark = etag if etag and not etag.startswith('W/') else headers.get('Last-Modified') # W/ means: about this
+    length, etag = headers.get('Content-Length', ''), headers.get('ETag', '')
+    length = int(length) if re.fullmatch('[0-9]{1,18}', length) else None
+    mark = etag if etag and not etag.startswith('W/') else headers.get('Last-Modified', '') # W/: about this
+    if not length or not re.fullmatch('[ -~]+', mark): mark = None # we are to send it back
     md5 = re.search(r'md5=([\w+/=]+)', headers.get('x-goog-hash', ''))
-    return dict(length=length and int(length), mark=length and mark, md5=md5 and md5[1])
+    return dict(length=length, mark=mark, md5=md5 and md5[1])
+
+# %% ../nbs/02_download.ipynb #85ad6c70
+def _write(
+    body:Iterator[bytes],
+    part:Path,       # the file; what it has beyond `have` is written over
+    have:int,        # bytes that it keeps
+    length:int|None, # bytes that it will have in the end, as far as that is known
+) -> None:
+    "Add `body` to `part`, as far as the disk itself. Raises `DiskFullError`."
+    bar = tqdm(desc=part.stem, total=length, initial=have, unit='B', unit_scale=True, leave=False)
+    with bar, _room_in(part.parent, (length or 0) - have), open(part, 'ab' if have else 'wb') as out:
+        for data in body: bar.update(out.write(data))
+        out.flush()
+        os.fsync(out.fileno())
 
 # %% ../nbs/02_download.ipynb #73086021
+_UNSAID = 2 << 30 # bytes: where nobody says how many there are, that is enough
+
 def _attempt(
     get:Callable, # called with headers to send: an open `requests.Response`
     part:Path,    # the bytes so far
     note:Path,    # what the server said about the file
+    most:int,     # bytes that we take
 ) -> dict: # as `_describe` gives it
     "Fetch what `part` still lacks. Raises `requests.RequestException`, `DiskFullError`."
     known = _read_json(note) if part.exists() else {}
     have = part.stat().st_size if known.get('mark') else 0
     if have and have >= known['length']: return known
     resume = {'Range': f'bytes={have}-', 'If-Range': known['mark']} if have else {}
+    rest = have and f'bytes {have}-{known["length"] - 1}/{known["length"]}'
     try: answer = get({'Accept-Encoding': 'identity', **resume})
     except requests.HTTPError as e:
         if e.response.status_code == 416: note.unlink(missing_ok=True) # it has become shorter: begin again
         raise
     with answer as r:
-        if r.status_code != 206:
+        if r.status_code == 200:
             have, known = 0, _describe(r.headers)
             note.write_text(json.dumps(known), encoding='utf-8')
-        elif r.headers.get('Content-Range') != f'bytes {have}-{known["length"] - 1}/{known["length"]}':
-            note.unlink()
-            raise requests.ConnectionError('the server went on with another file')
-        length = known['length']
-        bar = tqdm(desc=part.stem, total=length, initial=have, unit='B', unit_scale=True, leave=False)
-        with bar, _room_in(part.parent, (length or 0) - have), open(part, 'ab' if have else 'wb') as out:
-            for chunk in r.iter_content(1 << 16): bar.update(out.write(chunk))
-    if length and part.stat().st_size < length: raise requests.ConnectionError('the connection was cut')
+        elif not have or r.headers.get('Content-Range') != rest:
+            note.unlink(missing_ok=True)
+            raise requests.ConnectionError(f'the server answers {r.status_code}, not with what was asked for')
+        if (known['length'] or 0) > most: return known # more than we take: not even begun
+        _write(_body(r, min(most, known['length'] or _UNSAID) - have), part, have, known['length'])
+    if known['length'] and part.stat().st_size < known['length']: raise requests.ConnectionError('it was cut')
     return known
 
 # %% ../nbs/02_download.ipynb #5eca788b
+def _fault(part:Path, facts:dict, size:int|None, most:int) -> str|None:
+    "What is wrong with a file that has come."
+    length = facts['length'] or 0
+    if length > most: return f'the server says that it has {length:,} bytes, and it may have {most:,}'
+    have, due = part.stat().st_size, size or length
+    if have > (enough := min(most, length or _UNSAID)): return f'it has more than {enough:,} bytes'
+    if due and have != due: return f'it has {have:,} bytes and should have {due:,}'
+    if not facts['md5']: return None
+    with open(part, 'rb') as f: md5 = base64.b64encode(hashlib.file_digest(f, 'md5').digest()).decode()
+    return None if md5 == facts['md5'] else f'its md5 is {md5}, and the server announced {facts["md5"]}'
+
 def _fetch(
     get:Callable,       # called with headers to send: an open `requests.Response`
     file:Path,          # where to; its folder exists
     page:str,           # where a person can look at what is fetched
     refusals:dict,      # as for `_persist`
     size:int|None=None, # bytes, where that is known
+    most:int=4 << 30,   # bytes, where it is not
 ) -> Path: # `file`
     "Download to `file`, whole and checked, or not at all. Raises a kind of `DataError`."
     if file.exists(): return file
     part, note = (file.with_name(f'{file.name}.{end}') for end in ('part', 'json'))
-    facts, problem = _persist(lambda: _attempt(get, part, note), file.name, page, refusals), None
-    have, size = part.stat().st_size, size or facts['length']
-    if size and have != size: problem = f'it has {have:,} bytes and should have {size:,}'
-    elif facts['md5']:
-        with open(part, 'rb') as f: md5 = base64.b64encode(hashlib.file_digest(f, 'md5').digest()).decode()
-        if md5 != facts['md5']: problem = f'its md5 is {md5}, and the server announced {facts["md5"]}'
+    most = size or most
+    facts = _persist(lambda: _attempt(get, part, note, most), file.name, page, refusals)
+    problem = _fault(part, facts, size, most)
     note.unlink()
     if problem:
-        part.unlink()
+        part.unlink(missing_ok=True)
         raise CorruptError(f'{file.name} arrived damaged: {problem}. It was deleted.', page, _AGAIN)
     os.replace(part, file)
     return file
@@ -278,7 +398,7 @@ def _members(archive:Path) -> Iterator[_Member]:
     openers = {'7z': partial(_open_7z, most=most), 'tgz': gzip.open, 'tar': partial(open, mode='rb')}
     with openers[_kind(archive)](archive) as stream, tarfile.open(None, 'r|', _Limited(stream, most)) as tar:
         for m in tar:
-            kind = 'folder' if m.isdir() else 'file' if m.isreg() else 'other'
+            kind = 'folder' if m.isdir() else 'file' if m.isreg() and not m.issparse() else 'other'
             yield _Member(m.name, kind, m.size, lambda: tar.extractfile(m).read())
         rest = tar.fileobj.read(512) # tarfile takes a damaged header for the end; that is 1,024 zeros or more
         if not rest or rest.strip(b'\0'): raise tarfile.ReadError('it ends in the middle')
@@ -286,7 +406,8 @@ def _members(archive:Path) -> Iterator[_Member]:
 
 # %% ../nbs/02_download.ipynb #680a2e17
 _BROKEN = (tarfile.TarError, zipfile.BadZipFile, ArchiveError, py7zr.PasswordRequired, lzma.LZMAError,
-           zlib.error, struct.error, EOFError, RuntimeError, OSError)
+           zlib.error, struct.error, EOFError, RuntimeError, OSError,
+           ValueError, LookupError, ArithmeticError, TypeError, AttributeError) # a header of rubbish
 
 def _refuse(archive:Path, page:str, why:str) -> UnsafeArchiveError:
     return UnsafeArchiveError(f'{archive} is not to be trusted: {why}. Nothing of it was kept.', page,
@@ -320,15 +441,17 @@ def _unpack(
         for m in tqdm(members, desc=f'unpacking {archive.name}', unit=' files', leave=False):
             path, total = PureWindowsPath(m.name), total + m.size # it knows / and \ and C:
             if path.anchor or '..' in path.parts: raise refuse(f'{m.name!r} leads out of its folder')
-            if m.kind == 'other': raise refuse(f'{m.name!r} is a link or a device')
-            if total > most or m.size > 64 << 20: raise refuse(f'{m.name!r} makes it hold far too much')
+            if m.kind == 'other': raise refuse(f'{m.name!r} is a link, a device or a file with holes')
+            if total > most or not 0 <= m.size <= 64 << 20:
+                raise refuse(f'{m.name!r} makes it hold far too much')
             if m.kind == 'folder': continue
             if (where := place(m.name)) is None: left_out.append(m.name); continue
             try:
                 (folder/where).parent.mkdir(parents=True, exist_ok=True)
                 with open(folder/where, 'xb') as f: f.write(m.read())
             except (FileExistsError, NotADirectoryError): raise refuse(f'it has {where!r} twice') from None
-    if left_out: print(f'{archive.name}: left out {len(left_out):,} unexpected files, like {left_out[0]!r}')
+    if left_out:
+        print(f'{one_line(archive.name)}: left out {len(left_out):,} unexpected files, like {left_out[0]!r}')
 
 # %% ../nbs/02_download.ipynb #15c9ae9e
 _TILE = re.compile(r'(train|test|file)_\d+\.jpg')
@@ -354,7 +477,7 @@ def _alone(
         folder.mkdir(parents=True, exist_ok=True)
         try: lock.acquire(timeout=0)
         except Timeout:
-            print(f'another process is filling {folder}; waiting for it.')
+            print(f'another process is filling {one_line(str(folder))}; waiting for it.')
             lock.acquire()
         try:
             shutil.rmtree(staging/'work', ignore_errors=True) # of a process that was killed
@@ -380,28 +503,36 @@ def _picture_or_text(name:str) -> str|None:
     known = re.fullmatch(r'[^\0]{,150}\.(jpe?g|png|csv|txt|json)', name, re.I)
     return name if known and '/.' not in name else None
 
+def _names_in(url:str) -> tuple[str, str]: # of the archive, and of the folder for what it holds
+    "What comes from `url` is called like this. Raises `ValueError` for an address that names nothing."
+    try: file = urlsplit(url).path.rsplit('/', 1)[-1]
+    except ValueError: file = ''
+    name = re.sub(r'\.(tgz|tar|tar\.gz|tar\.7z|zip)$', '', file)
+    if re.fullmatch(r'\w[\w .,+=@()%~-]{,150}', name): return file, name
+    raise ValueError(f'{_public(url)!r} does not end in the name of an archive, like planet_tiny.tgz.')
+
 def untar_data(
     url:str,                 # one of `URLs`, or the address of another .tgz, .tar, .tar.7z or .zip
     dest:str|Path|None=None, # where the new folder goes; by default `Config.data_path()`
 ) -> Path: # the new folder, named like the archive
     """Download an archive and unpack it, once: if the folder is there already, nothing is done.
 
-    Raises a kind of `DataError`. For the archives in `URLs` the size is known, and checked.
+    Raises a kind of `DataError`; `ValueError` for an address that does not end in a name. For the archives in
+    `URLs` the size is known, and checked.
     """
-    file = url.split('?')[0].rsplit('/', 1)[-1]
-    name = re.sub(r'\.(tgz|tar|tar\.gz|tar\.7z|zip)$', '', file)
-    dest = Path(dest or Config.data_path()).expanduser()
+    file, name = _names_in(url)
+    dest, page = _full(dest or Config.data_path()), _public(url)
     if (dest/name).is_dir():
         _tidy(dest, name)
         return dest/name
-    gone = FileGoneError(f'{url} is not there any more.', url, "planet_data(source='synthetic')")
+    gone = FileGoneError(f'{page} is not there any more.', page, "planet_data(source='synthetic')")
     with _alone(dest, name) as staging:
         if (dest/name).is_dir(): return dest/name # another process was faster
         refusals = dict.fromkeys((401, 403, 404, 410), gone)
-        archive = _fetch(partial(_get, url), staging/file, url, refusals, _SIZES.get(url))
-        _unpack(archive, staging/'work', _picture_or_text, url)
+        archive = _fetch(partial(_get, url), staging/file, page, refusals, _SIZES.get(url))
+        _unpack(archive, staging/'work', _picture_or_text, page)
         inside = list((staging/'work').iterdir())
-        if not inside: raise CorruptError(f'{url} has no pictures.', url, 'another address')
+        if not inside: raise CorruptError(f'{page} has no pictures.', page, 'another address')
         os.replace(inside[0] if len(inside) == 1 and inside[0].is_dir() else staging/'work', dest/name)
     return dest/name
 
@@ -418,6 +549,17 @@ def _no_token() -> NoCredentialsError:
         '  Kaggle notebook: no token is needed: Add Input, search for planets-dataset; then '
         "planet_data(source='mount')")
 
+_ANSWER = 16 << 20 # bytes of an answer that is no file
+
+def _answer(request:requests.PreparedRequest, stream:bool) -> requests.Response:
+    "What Kaggle says; a file is left open. Raises `requests.RequestException`."
+    answer = _send(request)
+    if stream and 'json' not in answer.headers.get('Content-Type', ''): return answer
+    with answer: data = b''.join(_body(answer, _ANSWER))
+    if len(data) > _ANSWER: raise requests.ConnectionError('an answer without end')
+    answer.raw = io.BytesIO(data)
+    return answer
+
 @contextmanager
 def _kaggle_client(login:dict) -> Iterator:
     "Kaggle's client, which signs in with `login`."
@@ -425,27 +567,78 @@ def _kaggle_client(login:dict) -> Iterator:
     with KaggleClient(**login) as client:
         session = client.http_client()._session
         session.headers['Accept-Encoding'] = 'identity'
-        session.send = partial(session.send, timeout=_TIMEOUT) # it sets none, and would wait for ever
+        session.send = lambda request, stream=False, **_: _in_time(partial(_answer, request, stream))
         yield client
 
 # %% ../nbs/02_download.ipynb #55913864
+def _bad(where, why:str) -> BadCredentialsError:
+    then = "generate a new token there, save it as ~/.kaggle/access_token, take the old one away, and " \
+           "planet_data(source='kaggle')"
+    return BadCredentialsError(f'{where} {why}.', _TOKEN_PAGE, then)
+
+def _clean(text) -> str:
+    "`text` without what editors and shells put around it; '' for what is no text."
+    return text.strip('\ufeff\0"\'' + string.whitespace) if isinstance(text, str) else ''
+
+def _saved(file:str) -> str:
+    "What a file with credentials says; '' where there is none. Raises `BadCredentialsError`."
+    try: data = Path(os.path.expanduser(file)).read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError): return ''
+    except OSError as e: raise _bad(file, f'cannot be read ({e.strerror})') from None
+    try: return _clean(data.decode('utf-16' if data[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8'))
+    except UnicodeDecodeError: raise _bad(file, 'is no text in UTF-8') from None
+
+def _saved_json(file:str) -> dict:
+    "The same of a file with names and values."
+    try: return dict(json.loads(_saved(file) or '{}'))
+    except (ValueError, TypeError):
+        raise _bad(file, 'is not what Kaggle saves: {"username": ..., "key": ...}') from None
+
+def _usable(value:str, where:str) -> str: # `value`
+    "Raises `BadCredentialsError` for what no header can carry."
+    if re.fullmatch('[!-~]+', value): return value
+    raise _bad(where, 'holds no token or key: there is a blank, a line break or a letter beyond ASCII in it')
+
+# %% ../nbs/02_download.ipynb #515325ee
+def _token() -> str: # '' where there is none
+    "A token, looked for where the client looks, in its order. Raises `BadCredentialsError`."
+    if 'KAGGLE_KERNEL_RUN_TYPE' in os.environ and (file := os.environ.get('KAGGLE_API_V1_TOKEN')):
+        if token := _saved(file): return _usable(token, file)
+    if given := _clean(os.environ.get('KAGGLE_API_TOKEN')):
+        if not os.path.isfile(given): return _usable(given, 'KAGGLE_API_TOKEN')
+        return _usable(_saved(given), f'{given}, which KAGGLE_API_TOKEN names,')
+    for file in ('~/.kaggle/access_token', '~/.kaggle/access_token.txt'):
+        if token := _saved(file): return _usable(token, file)
+    return ''
+
+def _user_and_key() -> dict:
+    "User name and key, each from the first place that has it; {} where one is missing."
+    own, xdg = (os.environ.get(name) for name in ('KAGGLE_CONFIG_DIR', 'XDG_CONFIG_HOME'))
+    folders = own or '~/.kaggle', '~/.kaggle', f'{xdg or "~/.config"}/kaggle'
+    files = [f'{folder}/kaggle.json' for folder in folders]
+    found = {}
+    for name in ('username', 'key'):
+        variable = f'KAGGLE_{name.upper()}'
+        places = {variable: _clean(os.environ.get(variable))}
+        places |= {file: _clean(_saved_json(file).get(name)) for file in files if not places[variable]}
+        where = next((where for where, value in places.items() if value), None)
+        if where is None: return {}
+        found[name] = _usable(places[where], where)
+    return dict(username=found['username'], password=found['key'])
+
 def _login() -> dict:
-    "What the client signs in with, looked for where it looks, in its order. Raises `NoCredentialsError`."
-    from kagglesdk import KaggleCredentials, get_access_token_from_env
-    try: token, _ = get_access_token_from_env()
-    except OSError: token = os.environ['KAGGLE_API_TOKEN'] # it may be a path, and is too long for one
-    if token: return dict(api_token=token)
-    config = Path(os.environ.get('XDG_CONFIG_HOME') or '~/.config')/'kaggle'
-    folders = os.environ.get('KAGGLE_CONFIG_DIR') or '~/.kaggle', '~/.kaggle', config
-    saved = [_read_json(Path(folder).expanduser()/'kaggle.json') for folder in folders]
-    env = dict(username=os.environ.get('KAGGLE_USERNAME'), key=os.environ.get('KAGGLE_KEY'))
-    user, key = (next(filter(None, (s.get(name) for s in (env, *saved))), None) for name in env)
-    if user and key: return dict(username=user, password=key)
-    if not Path('~/.kaggle/credentials.json').expanduser().exists(): raise _no_token()
-    with _kaggle_client({}) as client: # what `kaggle auth login` left
-        oauth = KaggleCredentials.load(client)
-        if oauth is None: raise _no_token()
-        return dict(api_token=oauth.get_access_token())
+    "What the client signs in with. Raises `NoCredentialsError`, `BadCredentialsError`."
+    if token := _token(): return dict(api_token=token)
+    if found := _user_and_key(): return found
+    file = '~/.kaggle/credentials.json' # what `kaggle auth login` left
+    if not _saved_json(file).get('refresh_token'): raise _no_token()
+    from kagglesdk import KaggleCredentials
+    with _kaggle_client(dict(api_token='none yet')) as client:
+        client.http_client()._session.auth = None
+        try: return dict(api_token=_usable(KaggleCredentials.load(client).get_access_token(), file))
+        except requests.RequestException: raise
+        except (ValueError, TypeError, AttributeError, KeyError):
+            raise _bad(file, 'is not what kaggle auth login saves') from None
 
 # %% ../nbs/02_download.ipynb #8abc0f2b
 def _ask_kaggle(
@@ -463,7 +656,11 @@ def _ask_kaggle(
             status = e.response.status_code
             if e.response.request.method == 'POST' or status == 416: raise
             raise requests.ConnectionError(f'the store that Kaggle named answers {status}') from None
-        except ValueError: raise requests.ConnectionError('the answer is a page, not data') from None
+        except requests.JSONDecodeError:
+            raise requests.ConnectionError('the answer is a page, not data') from None
+        except requests.RequestException: raise
+        except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as e:
+            raise requests.ConnectionError(f'no answer that Kaggle gives ({type(e).__name__})') from None
 
 def _kaggle_refusals(page:str, rules:str) -> dict[int, DataError]:
     "What Kaggle's status codes mean."
@@ -482,14 +679,15 @@ def _kaggle_table(name:str, folder:Path) -> Path: # the table, as it is or zippe
     refusals = _kaggle_refusals(_DATA_PAGE, _RULES_PAGE)
     request = api.ApiListDataFilesRequest()
     request.competition_name = _COMPETITION
-    ask = partial(_ask_kaggle, lambda k: k.competitions.competition_api_client.list_data_files(request))
-    names = [file.name for file in _persist(ask, 'the list of files', _DATA_PAGE, refusals).files]
+    listed = lambda k: k.competitions.competition_api_client.list_data_files(request).files
+    ask = partial(_ask_kaggle, lambda k: [str(file.name) for file in listed(k)])
+    names = _persist(ask, 'the list of files', _DATA_PAGE, refusals)
     found = [n for n in names if PurePosixPath(n).name in (name, f'{name}.zip')]
     if not found: raise refusals[404]
     one = api.ApiDownloadDataFileRequest()
     one.competition_name, one.file_name = _COMPETITION, found[0]
     get = partial(_ask_kaggle, lambda k: k.competitions.competition_api_client.download_data_file(one))
-    return _fetch(get, folder/name, _DATA_PAGE, refusals)
+    return _fetch(get, folder/name, _DATA_PAGE, refusals, most=64 << 20)
 
 def _kaggle(staging:Path) -> None:
     "Fetch the competition's tables and the data set that mirrors its tiles; unpack all into `staging/work`."
@@ -524,22 +722,45 @@ def _table(file:Path) -> str|None:
     name = _MD5.get(hashlib.md5(data).hexdigest(), 'train_v2.csv' if name == 'labels.csv' else name)
     return None if name == 'sample_submission.csv' else name # that is an older one
 
+def _entries(folder:Path, seen:set, closed:list) -> list[Path]:
+    "What is in `folder`; nothing where it was seen before, or cannot be read: that is added to `closed`."
+    try:
+        told = folder.stat()
+        if (told.st_dev, told.st_ino) in seen: return []
+        seen.add((told.st_dev, told.st_ino))
+        return sorted(folder.iterdir())
+    except FileNotFoundError: return []
+    except OSError as e:
+        closed.append(f'{folder} ({e.strerror})')
+        return []
+
+
+# %% ../nbs/02_download.ipynb #4e232e71
+def _is_there(entry:Path, closed:list, folder:bool=False) -> bool:
+    "Is it a plain file (or a folder) that can be read? Where that cannot be said, it is added to `closed`."
+    try:
+        if folder: return entry.is_dir()
+        if not entry.is_file(): return False
+        with open(entry, 'rb'): return True
+    except OSError as e:
+        closed.append(f'{entry} ({e.strerror})')
+        return False
+
 def _find(
     *places:Path, # folders; those that do not exist have nothing
-) -> tuple[dict[str, Path], list[Path]]: # part of the layout -> where it lies; archives, the smallest first
-    "What is in and below `places`, the nearest first."
-    parts, archives, level = {}, [], list(places)
+) -> tuple[dict[str, Path], list[Path], list[str]]: # part of the layout -> where it lies; archives; closed
+    "What is in and below `places`, the nearest first, and of archives the smallest."
+    parts, archives, closed, seen, level = {}, [], [], set(), list(places)
     for _ in range(5):
         below = []
-        for entry in (entry for place in level if place.is_dir() for entry in os.scandir(place)):
-            if tile := _TILE.fullmatch(entry.name):
-                if _FOLDERS[tile[1]] not in parts: parts[_FOLDERS[tile[1]]] = Path(entry.path).parent
-            elif entry.is_dir(): below += [Path(entry.path)]*(not entry.name.startswith('.'))
-            elif entry.name in _TABLES and entry.is_file() and (table := _table(Path(entry.path))):
-                parts.setdefault(table, Path(entry.path))
-            elif entry.name.endswith(_PACKED) and entry.is_file(): archives.append(Path(entry.path))
+        for entry in (entry for place in level for entry in _entries(place, seen, closed)):
+            if tile := _TILE.fullmatch(entry.name): parts.setdefault(_FOLDERS[tile[1]], entry.parent)
+            elif entry.name in _TABLES and _is_there(entry, closed):
+                if table := _table(entry): parts.setdefault(table, entry)
+            elif entry.name.endswith(_PACKED) and _is_there(entry, closed): archives.append(entry)
+            elif not entry.name.startswith('.') and _is_there(entry, closed, folder=True): below.append(entry)
         level = sorted(below)
-    return parts, sorted(archives, key=lambda file: (file.stat().st_size, file))
+    return parts, sorted(archives, key=lambda file: (file.stat().st_size, file)), closed
 
 # %% ../nbs/02_download.ipynb #95acb1fd
 _COUNTS = {'train-jpg': 40_479, 'test-jpg': 40_669, 'test-jpg-additional': 20_522} # of the competition
@@ -547,7 +768,13 @@ _COUNTS = {'train-jpg': 40_479, 'test-jpg': 40_669, 'test-jpg-additional': 20_52
 def _complete(parts) -> bool: return 'train-jpg' in parts and any(name in parts for name in _LABELS)
 
 def _names(table:Path) -> set[str]:
-    return {line.split(',')[0] for line in table.read_text(encoding='utf-8').splitlines()[1:]}
+    lines = table.read_text(encoding='utf-8', errors='surrogateescape').splitlines()
+    return {line.split(',')[0] for line in lines[1:]}
+
+def _decode(file:Path) -> None:
+    "Raises an `Exception` for what is no picture. Some formats that PIL knows are programs: not those."
+    if not file.is_file(): raise ValueError('it is no plain file')
+    with Image.open(file, formats=PICTURE_FORMATS) as picture: picture.convert('RGB')
 
 def _check(folder:Path, strict:bool) -> int: # how many training tiles there are labels for
     "Compare the tiles in `folder` with its tables. Raises `CorruptError`."
@@ -560,14 +787,16 @@ def _check(folder:Path, strict:bool) -> int: # how many training tiles there are
     error = partial(CorruptError, page=_DATA_PAGE, then='get them again from that page, '
                     f'or move the folder away if it is your own; then {_AGAIN}')
     for part in (part for part in _COUNTS if (folder/part).is_dir()):
-        tiles = {file[:-4] for file in os.listdir(folder/part) if file.endswith('.jpg')}
+        try: tiles = {file[:-4] for file in os.listdir(folder/part) if file.endswith('.jpg')}
+        except OSError as e: raise error(f'{folder/part} cannot be read ({e.strerror}).') from e
         names = wanted.get(part, tiles)
         n, odd = _COUNTS[part] if official else len(names), names ^ tiles if strict else names - tiles
         if odd or strict and len(tiles) != n:
             where = os.path.realpath(folder/part) if (folder/part).is_symlink() else part
             raise error(f'{where} has {len(tiles):,} tiles, and {n:,} belong there (see {sorted(odd)[:3]}).')
         for name in sorted(tiles)[::len(tiles)//3 or 1]:
-            try: Image.open(folder/part/f'{name}.jpg').convert('RGB')
+            try: _decode(folder/part/f'{name}.jpg')
+            except MemoryError: raise
             except Exception as e: raise error(f'{part}/{name}.jpg is no picture ({e}).') from e
     return len(wanted['train-jpg'])
 
@@ -581,7 +810,7 @@ def _supply(
     "What `source` has, without putting it together yet. Raises a kind of `DataError`."
     if source == 'kaggle': _kaggle(staging)
     if source == 'sample': places = [untar_data(URLs.PLANET_SAMPLE)]
-    parts, archives = _find(staging/'work', *places)
+    parts, archives, _ = _find(staging/'work', *places)
     if source not in ('local', 'archive') or source == 'local' and _complete(parts): return parts
     for file in [*archives, *files]:
         if file.suffix == '.csv': parts.setdefault(_table(file), file); continue
@@ -597,7 +826,8 @@ def _supply(
 def _ready(folder:Path) -> bool:
     "Is `folder` in the normal layout?"
     if not (folder/'train-jpg').is_dir() or not any((folder/name).is_file() for name in _LABELS): return False
-    return any(entry.is_file() for entry in os.scandir(folder/'train-jpg'))
+    try: return any(entry.is_file() for entry in os.scandir(folder/'train-jpg'))
+    except OSError: return False # `_find` will say so
 
 # %% ../nbs/02_download.ipynb #add0702e
 def _fill(target:Path, source:str, places:list, files:list) -> bool: # was there something?
@@ -649,24 +879,27 @@ def _where(
     n:int,
 ) -> tuple[Path, list[Path], list[Path]]: # the folder to fill; the folders and the files to look at
     "Where to put things, and where to look for them."
-    home, own = Config.data_path(), {'sample': 'planet_1000', 'synthetic': f'planet_synthetic_{n}'}
-    if named is None: target, files = home/own.get(source, 'planet'), []
+    own = {'sample': 'planet_1000', 'synthetic': f'planet_synthetic_{n}'}
+    if named is None: target, files = Config.data_path()/own.get(source, 'planet'), []
     elif named.is_file(): # an archive, and the tables that lie beside it
         beside = {named.parent/f'{table}{end}' for table in _TABLES for end in ('', '.zip')} - {named}
         target, files = _aside(named), [named, *sorted(file for file in beside if file.is_file())]
     else: target, files = named, []
-    if path is not None and not Path(path).expanduser().is_file(): target = Path(path).expanduser()
+    if path is not None and not _full(path).is_file(): target = _full(path)
     if target.is_dir() and not _ready(target):
         taken = ((target/part, lies) for part, lies in _find(target)[0].items() if (target/part).exists())
         if not os.access(target, os.W_OK) or any(not there.samefile(lies) for there, lies in taken):
-            print(f'{target} is read-only, or has other folders of these names; linking to it from {home}.')
+            print(one_line(f'{target} is read-only, or has other folders of these names; linking to it from '
+                           f'{Config.data_path()}.'))
             target = _aside(target)
     return target, [*dict.fromkeys(folder for folder in (named, target) if folder)], files
 
 # %% ../nbs/02_download.ipynb #827f97fe
 def _has(route:str, auto:bool, places:list, files:list) -> bool:
     "Is there something for `route`? Where all routes are tried, archives are left to 'archive'."
-    parts, archives = _find(*places)
+    parts, archives, closed = _find(*places)
+    if closed and not (auto and route == 'archive'): # which looks where 'local' has looked
+        print(one_line(f'left out {len(closed)} that cannot be read, like {closed[0]}'))
     packed = bool(archives or files)
     return packed if route == 'archive' else _complete(parts) or route == 'local' and not auto and packed
 
@@ -676,16 +909,19 @@ _WHY = dict(local='found there', mount="linked to this notebook's input", archiv
 
 def _say(folder:Path, route:str, why:str) -> Path: # `folder`
     "The one line about where the tiles come from, and another where their labels may be older."
-    n = _read_json(folder/'planet_data.json').get('tiles') or _check(folder, strict=False)
-    print(f'{n:,} labelled tiles in {str(folder).replace(str(Path.home()), "~", 1)} ({route}: {why}).')
+    n = _read_json(folder/'planet_data.json').get('tiles')
+    if not isinstance(n, int): n = _check(folder, strict=False)
+    home = Path(os.path.expanduser('~')) # where nobody knows, ~
+    where = f'~/{folder.relative_to(home)}' if folder.is_relative_to(home) and home.name else folder
+    print(one_line(f'{n:,} labelled tiles in {where} ({route}: {why}).'))
     if not (folder/'train_v2.csv').exists():
         print('The labels are in train_classes.csv, which is not known to be the final train_v2.csv.')
     return folder
 
 # %% ../nbs/02_download.ipynb #6aad3600
 def _not_ours(target:Path) -> FileExistsError:
-    return FileExistsError(f'{target} has tiles or tables from elsewhere; nothing was changed. Use them with '
-                           f'planet_data({str(target)!r}), or name another folder.')
+    return FileExistsError(f'{one_line(str(target))} has tiles or tables from elsewhere; nothing was '
+                           f'changed. Use them with planet_data({str(target)!r}), or name another folder.')
 
 def _already(target:Path, source:str) -> str|None:
     "Where the tiles in `target` are from; None where they are not all there. Raises `FileExistsError`."
@@ -708,9 +944,9 @@ def planet_data(
     The tiles are competition imagery: use them to learn, do not pass them on.
     """
     if str(source) in _SOURCES: named, source = path, str(source)
-    elif Path(source).expanduser().exists(): named, source = source, 'local'
+    elif _full(source).exists(): named, source = source, 'local'
     else: raise ValueError(f'source {str(source)!r} is no file or folder, and none of {", ".join(_SOURCES)}.')
-    target, places, files = _where(path, named and Path(named).expanduser(), source, n)
+    target, places, files = _where(path, named and _full(named), source, n)
     if source not in ('archive', 'synthetic') and (made := _already(target, source)):
         _tidy(target, 'planet_data')
         return _say(target, made, 'they were there already')
@@ -722,4 +958,5 @@ def planet_data(
         if source != 'auto': raise _no_tiles([*look, *files], _find(*look)[0])
     folder = target if named else _where(None, None, 'synthetic', n)[0]
     why = 'as you asked' if source == 'synthetic' else "no real ones were found; for 1,000: source='sample'"
-    return _say(planet_synthetic(folder, n=n, n_test=max(1, n//10)), 'synthetic', why)
+    with _room_in(folder): planet_synthetic(folder, n=n, n_test=max(1, n//10))
+    return _say(folder, 'synthetic', why)

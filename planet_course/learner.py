@@ -7,22 +7,24 @@ __all__ = ['Callback', 'FitRecord', 'set_trainable', 'set_hypers', 'pick_precisi
            'save_state', 'load_state', 'Recorder', 'activation_of', 'Learner', 'suggest_bs']
 
 # %% ../nbs/08_learner.ipynb #6544e294
-import difflib, math, random, time
-from contextlib import ExitStack, contextmanager
+import difflib, inspect, io, math, random, signal, threading, time, traceback
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, wraps
 from itertools import chain
+from numbers import Real
 from pathlib import Path
 from typing import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import nn, Tensor
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from . import __version__
-from .core import LiveTable, free_memory, keep_freed_memory, staged, writable_folder
-from .metrics import check_thresh
+from .core import LiveTable, activations, free_memory, imagenet_stats, one_line, staged, writable_folder
+from .metrics import accuracy_thresh, check_thresh, fbeta
 from .schedule import LRSuggestion, lr_grid, lr_range, one_cycle, smooth, suggest_lr
 
 # %% ../nbs/08_learner.ipynb #0be4fccd
@@ -56,6 +58,8 @@ class FitRecord:
     valid_losses:list[float|None] = field(default_factory=list) # of each epoch; None without validation tiles
     metrics:list[dict] = field(default_factory=list)            # name -> value, a dict for each epoch
     ends:list[int] = field(default_factory=list)                # steps done when each epoch ended
+    stage:str = ''                                              # the name that `fit` was given
+    complete:bool = False                                       # did it run to its end?
 
     def smoothed(self) -> np.ndarray: # same length as `losses`
         "Training losses as a debiased moving average: what the table shows and the plots draw."
@@ -105,6 +109,52 @@ def pick_precision(
     if device.type != 'cuda': return 'fp32'
     return 'bf16' if torch.cuda.get_device_capability(device)[0] >= 8 else 'fp16'
 
+# %% ../nbs/08_learner.ipynb #eb2abb92
+class _CtrlC:
+    "`with` it, Ctrl-C waits until the block is done: for what must be whole. It looks between the ends of `watch`."
+    def __init__(self): self.blocks, self.pressed = 0, False
+
+    def __enter__(self): self.blocks += 1
+
+    def __exit__(self, *_):
+        self.blocks -= 1
+        if not self.pressed or self.blocks: return
+        self.pressed = False
+        signal.raise_signal(signal.SIGINT)
+
+    @contextmanager
+    def watch(self):
+        "Once for many blocks, as it costs more. Only the main thread ever gets a Ctrl-C."
+        before = signal.getsignal(signal.SIGINT)
+        def note(number, frame):
+            if self.blocks: self.pressed = True
+            else: before(number, frame)
+        mine = threading.current_thread() is threading.main_thread() and callable(before)
+        try:
+            if mine: signal.signal(signal.SIGINT, note)
+            yield
+        finally:
+            if mine: signal.signal(signal.SIGINT, before)
+
+def _stopped(text:str) -> KeyboardInterrupt:
+    "What a notebook shows as one line."
+    stop = KeyboardInterrupt(text)
+    stop._render_traceback_ = lambda: [text]    # asked by IPython; after a subclass a script would end with status 1
+    return stop
+
+@contextmanager
+def _explained(say:Callable): # `() -> what a Ctrl-C left`
+    "Errors that a run ends with say what to do."
+    try: yield
+    except KeyboardInterrupt: raise _stopped(say()) from None
+    except torch.OutOfMemoryError as e:
+        e.add_note('suggest_bs(learn) works out how many tiles fit. Use databunch(bs=...) with that.')
+        raise
+    except ValueError as e:
+        if 'more than 1 value per channel' not in str(e): raise
+        raise ValueError('a batch of one tile: batch norms need two or more to train. Use databunch(bs=2) or more; '
+                         f'with a DataLoader of your own, drop_last=True. ({e})') from None
+
 # %% ../nbs/08_learner.ipynb #0062f3d1
 def metric_name(
     metric, # a function, a `partial` of one, or an object with `reset`, `update`, `compute`
@@ -126,29 +176,66 @@ def _scalar(metric, value) -> Tensor:
                      f'(a 0-d tensor): average it.')
 
 # %% ../nbs/08_learner.ipynb #500c37b2
+def _ours(e:Exception) -> bool:
+    "Was it raised by a line of this package?"
+    *_, (frame, _) = traceback.walk_tb(e.__traceback__)
+    return frame.f_globals['__name__'].partition('.')[0] == __name__.partition('.')[0]
+
+def _try_metric(metric, logits:Tensor, targs:Tensor) -> None:
+    "Raise what a metric raises for two tiles, with a note. Complaints of others may be about two being so few."
+    counts = hasattr(metric, 'update')
+    try:
+        with redirect_stdout(io.StringIO()):
+            if counts: metric.reset(); metric.update(logits, targs)
+            _scalar(metric, metric.compute() if counts else metric(logits, targs))
+    except Exception as e:
+        said = f'metric {metric_name(metric)} was tried on two training tiles before the first step'
+        e.add_note(f'{said}; nothing was trained.')
+        if type(e) is not ValueError or _ours(e): raise
+        print(f'{said} and said: {one_line(str(e))}')
+
+def _try_metrics(learn, xb, yb) -> None:
+    "Before hours of training, ask the metrics that will be asked after it. Nothing in the learner changes."
+    if not learn.metrics or not len(learn.data.valid_dl or ()): return
+    with torch.no_grad(): logits = learn._eval_forward()(xb)[:2] # of the whole batch: compiled networks keep to a shape
+    learn.model.train()
+    for metric in learn.metrics: _try_metric(metric, logits, yb[:2].to(logits.device))
+
+_no_targets = ('this loader has no targets, so nothing can be scored; get_preds(dl) predicts its tiles. For a score, '
+               'label the tiles: ImageList...label_from_df(...), and pass that data\'s valid_dl.')
+
 def evaluate(
     predict:Callable,       # `xb -> logits`
-    dl,                     # batches `(xb, yb)`; `len(dl)` is their number
+    dl,                     # batches `(xb, yb)`, yb None without targets; `len(dl)` is their number
     loss_func:Callable,     # `(logits, yb) -> 0-d tensor`, a mean over the batch
     metrics:Sequence = (),  # see `metric_name`
     keep:bool = False,      # keep all logits and targets, also when no metric needs them
     label:str = 'validate', # what the progress bar says
 ) -> tuple: # mean loss (0-d), values of the metrics (list of 0-d), logits, targets (None when not kept)
-    "Run `dl` without gradients: everything stays on the device, so nothing waits until a result is read."
+    """Run `dl` without gradients: everything stays on the device, so nothing waits until a result is read.
+
+    Without targets the loss is None too. Raises `ValueError` for an empty loader, and for metrics where there
+    are no targets. Ctrl-C ends it with one line.
+    """
     running = [m for m in metrics if hasattr(m, 'update')]
     keep, total, n, logits, targs = keep or len(running) < len(metrics), 0., 0, [], []
     for m in running: m.reset()
-    with torch.no_grad():
+    with torch.no_grad(), _explained(lambda: f'{label} stopped: nothing was changed.'):
         for xb, yb in tqdm(iter(dl), total=len(dl), desc=label, leave=False):
             out = predict(xb)
+            n += len(xb)
+            if keep: logits.append(out)
+            if yb is None: continue
             yb = yb.to(out.device, non_blocking=True)
-            total, n = total + loss_func(out, yb) * len(xb), n + len(xb)
+            total = total + loss_func(out, yb) * len(xb)
             for m in running: m.update(out, yb)
-            if keep: logits.append(out); targs.append(yb)
+            if keep: targs.append(yb)
         if not n: raise ValueError('no batches to evaluate: the loader is empty.')
-        logits, targs = (torch.cat(logits), torch.cat(targs)) if keep else (None, None)
+        if metrics and yb is None: raise ValueError(_no_targets)
+        logits = torch.cat(logits) if keep else None
+        targs = torch.cat(targs) if targs else None
         values = [_scalar(m, m.compute() if hasattr(m, 'update') else m(logits, targs)) for m in metrics]
-    return total / n, values, logits, targs
+    return None if yb is None else total / n, values, logits, targs
 
 # %% ../nbs/08_learner.ipynb #982f8e18
 def _count(params) -> int: return sum(p.numel() for p in params)
@@ -177,76 +264,307 @@ def model_summary(
                       f'Total non-trainable params: {total - trainable:,}'])
 
 # %% ../nbs/08_learner.ipynb #509a084b
+import hashlib, io, re, zipfile
+
+from .core import one_line
+
+def _check_tensor(t:Tensor, name:str) -> None:
+    "Raises `ValueError` for a tensor that is not plain numbers, each in a place of its own."
+    plain = type(t) in (Tensor, nn.Parameter) and t.layout is torch.strided
+    if not plain or t.is_quantized or t.is_meta:
+        raise ValueError(f'{name} is no plain tensor ({type(t).__name__}, {t.layout}, {t.dtype})')
+    room = t.untyped_storage().nbytes()
+    if t.nbytes > room: raise ValueError(f'{name}: {tuple(t.shape)} numbers in {room} bytes')
+
+def _add(sha, value, name:str) -> None:
+    "Add a value and all that is in it to a digest. Raises `ValueError` for what is neither tensor nor plain."
+    if isinstance(value, Tensor):
+        _check_tensor(value, name)
+        sha.update(f'{value.dtype} {tuple(value.shape)} '.encode())
+        sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    elif isinstance(value, dict):
+        sha.update(f'dict {len(value)} '.encode())
+        for k, v in value.items():
+            _add(sha, k, f'a key of {name}')
+            _add(sha, v, f'{name}.{k}')
+    elif isinstance(value, (list, tuple)):
+        sha.update(f'{type(value).__name__} {len(value)} '.encode())
+        for v in value: _add(sha, v, f'an item of {name}')
+    elif value is None or type(value) in (str, int, float, bool): sha.update(f'{value!r} '.encode())
+    else: raise ValueError(f'{name} is a {type(value).__name__}; tensors, text and numbers can be kept')
+
+def _digest(state:dict) -> str: # SHA-256, in hexadecimal
+    "Of all that `state` holds, however it is stored."
+    sha = hashlib.sha256()
+    _add(sha, state, 'state')
+    return sha.hexdigest()
+
 def save_state(
     file:Path,  # where to write
-    state:dict, # tensors and plain values, nothing that needs pickled classes
+    state:dict, # tensors and plain values: text, numbers, lists and dicts of such
 ) -> None:
-    "Write `state` beside `file` first, see `staged`: `file` is always whole."
-    with staged(file) as temp: torch.save(state, temp)
+    """Write `state` with a digest of it, beside `file` first, see `staged`: `file` is always whole.
+
+    Raises `ValueError` for what is neither a tensor nor plain, `OSError` where nothing can be written.
+    """
+    memory = io.BytesIO()    # torch.save itself would hide that a disk is full
+    torch.save({**state, 'digest': _digest(state)}, memory)
+    with staged(file) as temp: temp.write_bytes(memory.getbuffer())
+
+# %% ../nbs/08_learner.ipynb #3f7de821
+def _check_zip(f) -> None:
+    "Raises `ValueError` for an archive that is not as PyTorch writes it, or was changed since."
+    with zipfile.ZipFile(f) as packed:
+        parts = packed.infolist()
+        stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
+        if not stored or sum(part.file_size for part in parts) > f.seek(0, io.SEEK_END):
+            raise ValueError('it would grow when it is read')
+        bad = packed.testzip()
+        if bad: raise ValueError(f'{one_line(bad)} does not have its checksum')
+
+def _open_pickled(f): # what `torch.save` wrote
+    "Read tensors and plain values from an open file. Raises whatever PyTorch raises, `ValueError` for code."
+    try:
+        if zipfile.is_zipfile(f): _check_zip(f)
+        f.seek(0)
+        return torch.load(f, map_location='cpu', weights_only=True)
+    except Exception as e:
+        code = re.search(r'Unsupported global: GLOBAL ([\w.]+)', str(e))
+        if not code: raise
+        raise ValueError(f'it holds a {code[1]}, which is code, and was not opened. Whoever has it saves the '
+                         'weights alone: torch.save(model.state_dict(), file)') from e
+
+def _read_pickled(file:Path, most:int, what:str):
+    "As `_open_pickled`. Raises `ValueError` for no plain file, a damaged one, or more than `most` bytes."
+    if not file.is_file(): raise ValueError(f'{file} is no plain file.')
+    size = file.stat().st_size
+    if size > most: raise ValueError(f'{file} has {size/1e6:,.0f} MB, far more than this network fills.')
+    with open(file, 'rb') as f:
+        try: return _open_pickled(f)
+        except Exception as e:
+            why = str(e) if type(e) is ValueError else f'{type(e).__name__}: {one_line(str(e))[:120]}'
+            raise ValueError(f'{file} is not {what}, or is damaged: {why}') from e
+
+def _is_state(o) -> bool: # a state dict: names and tensors
+    return isinstance(o, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in o.items())
+
+def _is_opt(opt) -> bool: # an optimizer's state as `save` keeps it; earlier versions had it by position
+    if not isinstance(opt, dict) or 'param_groups' in opt: return isinstance(opt, (dict, type(None)))
+    kind, names, state = opt.get('kind'), opt.get('names'), opt.get('state')
+    if not isinstance(kind, str) or not isinstance(names, list) or not isinstance(state, dict): return False
+    if not all(isinstance(name, str) for name in names): return False
+    return {*names} >= {*state} and all(isinstance(kept, dict) for kept in state.values())
+
+def _broken(state:dict) -> list[str]: # the first three
+    "The tensors with NaN among them."
+    return [k for k, v in state.items() if v.isnan().any()][:3]
+
+def _check_parts(state) -> None:
+    "Raises `ValueError` unless `state` has the parts of a stage, each of its kind, and no NaN."
+    if {'model', 'opt', 'facts'} - {*state}: raise ValueError('parts are missing')
+    if not _is_state(state['model']) or not isinstance(state['facts'], dict) or not _is_opt(state['opt']):
+        raise ValueError('its parts are not what their names say')
+    broken = _broken(state['model'])
+    if broken: raise ValueError(f'NaN in {one_line(", ".join(broken))}')
+
+def _check_digest(state:dict) -> None:
+    "Raises `ValueError` if `state` is not what was saved, or holds what cannot be saved."
+    if not isinstance(state, dict): raise ValueError('it holds no parts')
+    digest = _digest({k: v for k, v in state.items() if k != 'digest'})
+    if state.get('digest', digest) != digest: raise ValueError('it was changed since: its digest is another')
+
+def _most(model:nn.Module) -> int: # bytes
+    "What a file of weights can have at most: room for a larger head, and an optimizer's state."
+    return 2**26 + 100*sum(t.nbytes for t in model.state_dict().values() if isinstance(t, Tensor))
+
+# %% ../nbs/08_learner.ipynb #c454a062
+def _form(value) -> str:
+    "Shape of a tensor, and dtype where it is not the usual one; the class of any other value."
+    if not isinstance(value, Tensor): return type(value).__name__
+    return f'{tuple(value.shape)} {value.dtype}'.removesuffix(' torch.float32')
 
 def _differing_tensors(theirs:dict, ours:dict) -> list[str]:
-    "The tensors that one side lacks, or that differ in shape: the first three, and how many more."
-    shape = lambda state, name: tuple(state[name].shape) if name in state else 'absent'
-    found = [f'{k}: {shape(theirs, k)} in the file, {shape(ours, k)} here'
-             for k in {**theirs, **ours} if shape(theirs, k) != shape(ours, k)]
+    "What one side lacks, or has in another form: the first three, and how many more."
+    form = lambda state, name: _form(state[name]) if name in state else 'absent'
+    found = [f'{one_line(k)}: {form(theirs, k)} in the file, {form(ours, k)} here'
+             for k in {**theirs, **ours} if form(theirs, k) != form(ours, k)]
     return found[:3] + ([f'and {len(found) - 3} more tensors'] if len(found) > 3 else [])
 
-def load_state(
-    file:Path,           # a file made by `save_state`, with keys `model`, `opt` and `facts`
-    model:nn.Module,     # gets the weights, strictly
-    facts:dict,          # what this side is: architecture, classes
-    device:torch.device, # where the tensors go
-) -> dict: # what the file held
-    """Load weights into `model`.
+def _difference(name:str, theirs, ours) -> str:
+    "A fact that differs; of two lists, what only one has."
+    if not isinstance(theirs, list) or not isinstance(ours, list):
+        return f'{name} is {repr(theirs)[:200]} in the file, {repr(ours)[:200]} here'
+    there, here = set(map(repr, theirs)), set(map(repr, ours))
+    if there == here: return f'{name} are in another order'
+    only = [', '.join(sorted(a - b))[:200] or 'nothing' for a, b in ((there, here), (here, there))]
+    return f'{len(theirs)} {name} in the file, {len(ours)} here: only there {only[0]}; only here {only[1]}'
 
-    Raises `FileNotFoundError`, or `ValueError` that names what differs; `model` is then unchanged.
+_layouts = ('create_cnn', '0.', '1.'), ('unet_learner', 'body.', 'decoder.')   # body and the rest
+
+def _body_of(state:dict) -> tuple[str, dict]: # who makes such networks, the body's tensors; else '' and {}
+    "The body in the state dict of a network of ours."
+    for maker, body, rest in _layouts:
+        inside = {k.removeprefix(body): v for k, v in state.items() if k.startswith(body)}
+        ours = all(k.startswith((body, rest)) for k in state)
+        if ours and 0 < len(inside) < len(state): return maker, inside
+    return '', {}
+
+def _check_fits(file:Path, state:dict, model:nn.Module, facts:dict) -> None:
+    "Raises `ValueError` that names what differs, and says how the body may be taken over all the same."
+    theirs = state['facts']
+    differ = [_difference(k, theirs.get(k), v) for k, v in facts.items() if repr(theirs.get(k)) != repr(v)]
+    differ += _differing_tensors(state['model'], model.state_dict())
+    if not differ: return
+    maker, arch = _body_of(state['model'])[0], theirs.get('arch')
+    take = f' To take its body over, with a new end: {maker}(data, {arch!r}, weights={str(file)!r}).'
+    known = maker and isinstance(arch, str) and arch.isidentifier()
+    raise ValueError(f'{file} does not fit this learner: {"; ".join(differ)}. Build the learner as it was '
+                     f'when the file was saved.{take if known else ""}')
+
+def load_state(
+    file:Path,       # a file made by `save_state`, with keys `model`, `opt` and `facts`
+    model:nn.Module, # whose weights these are to become; it is not changed
+    facts:dict,      # what this side is: architecture, classes
+) -> dict: # what the file held, on the CPU
+    """Read a stage and check all of it, its digest and that it fits `model`: every name, shape and dtype.
+
+    Raises `FileNotFoundError`, or `ValueError` that names what is wrong.
     """
     if not file.exists():
         there = sorted(p.stem for p in file.parent.glob('*.pth')) if file.parent.is_dir() else []
         raise FileNotFoundError(f'no saved stage at {file}. Saved there: {", ".join(there) or "nothing"}.')
+    what = 'a stage that Learner.save wrote'
+    state = _read_pickled(file, _most(model), what)
     try:
-        state = torch.load(file, map_location=device, weights_only=True)
-        weights, theirs, _ = state['model'], state['facts'], state['opt']
-    except Exception as e:
-        raise ValueError(f'{file} is not a stage that Learner.save wrote, or is damaged: {e}') from e
-    differ = [f'{k} is {theirs.get(k)!r} in the file, {v!r} here'
-              for k, v in facts.items() if theirs.get(k) != v]
-    differ += _differing_tensors(weights, model.state_dict())
-    if differ: raise ValueError(f'{file} does not fit this learner: {"; ".join(differ)}. '
-                                f'Build the learner as it was when the file was saved.')
-    model.load_state_dict(weights)
+        _check_digest(state)
+        _check_parts(state)
+    except (ValueError, RecursionError) as e:
+        raise ValueError(f'{file} is not {what}, or is damaged: {e}.') from e
+    if 'digest' not in state: print(f'{file.name}: an earlier version wrote it, without a digest')
+    _check_fits(file, state, model, facts)
     return state
+
+# %% ../nbs/08_learner.ipynb #7a9fa8a0
+def _named(learn, params) -> dict[str, nn.Parameter]:
+    "Those of `params` that are trainable, by their names in the model."
+    names = {p: name for name, p in learn.model.named_parameters()}
+    return {names[p]: p for p in params if p.requires_grad and p in names}
+
+def _opt_to_keep(learn) -> dict:
+    "What the optimizer remembers of each parameter, by name."
+    params = _named(learn, [p for group in learn.opt.param_groups for p in group['params']])
+    state = {name: dict(learn.opt.state[p]) for name, p in params.items() if p in learn.opt.state}
+    return {'kind': type(learn.opt).__name__, 'names': list(params), 'state': state}
+
+def _stage(learn, file:Path, with_opt:bool) -> dict:
+    "What is saved of a learner. Raises `ValueError` for what `load_state` would refuse."
+    opt = _opt_to_keep(learn) if with_opt else None
+    facts = {**learn._facts(), 'version': __version__}
+    state = {'model': learn.model.state_dict(), 'opt': opt, 'facts': facts}
+    try: _check_parts(state)
+    except ValueError as e: raise ValueError(f'{file} was not written: {e}.') from e
+    return state
+
+def _opt_as_made(learn) -> tuple[str, dict]: # its kind; parameter -> what it remembers of it
+    "What the learner's optimizer would hold, found by a step of a new one on zeros in place of the weights."
+    groups = [[p for p in group.parameters() if p.requires_grad] for group in learn.layer_groups]
+    twins = {p: torch.zeros_like(p).requires_grad_() for group in groups for p in group}
+    for twin in twins.values(): twin.grad = torch.zeros_like(twin)
+    stand_ins = [[twins[p] for p in group] for group in groups]
+    opt = learn.opt_func([{'params': params, 'weight_decay': learn.wd} for params in stand_ins])
+    set_hypers(opt, [0.]*len(groups), 0.9)
+    put_back = _random_state()
+    opt.step()
+    put_back()
+    return type(opt).__name__, {p: opt.state[twin] for p, twin in twins.items()}
+
+def _flat(state:dict) -> dict:
+    "One name for each value: the parameter's, and what it is."
+    return {f'{name} {key}': value for name, kept in state.items() for key, value in kept.items()}
+
+def _check_memory(kept:dict, made:dict) -> None: # both flat
+    "Raises `ValueError` for what this optimizer could not have kept itself."
+    wrong = _differing_tensors(kept, made)
+    wrong += [f'{k} is a {_form(v)}' for k, v in made.items() if isinstance(v, (dict, list, tuple))][:3]
+    if wrong: raise ValueError('; '.join(wrong))
+    wrong = [k for k, v in kept.items() if isinstance(v, Tensor) and not v.isfinite().all()]
+    wrong += [k for k, v in kept.items() if k.endswith(' step') and v < 0]
+    if wrong: raise ValueError(f'no numbers that training gives in {one_line(", ".join(wrong[:3]))}')
+
+def _memory(learn, opt:dict, name:str) -> dict: # parameter -> what is remembered of it
+    """What the learner's next optimizer is to remember, in tensors that the optimizer made itself.
+
+    Empty where it cannot go on, and a printed line says why. Raises `ValueError` for numbers that do not fit.
+    """
+    kind, made = _opt_as_made(learn)
+    params, why = _named(learn, made), ''
+    if 'param_groups' in opt: why = 'an earlier version kept the optimizer without names'
+    elif opt['kind'] != kind: why = f'the optimizer was {one_line(opt["kind"])[:40]} then, it is {kind} now'
+    elif {*opt['names']} != {*params}: why = 'other layers were trainable then'
+    if why: print(f'{name}: {why}; weights loaded, the optimizer is new')
+    if why: return {}
+    kept = {params[n]: opt['state'][n] for n in params if n in opt['state']}
+    by_name = {n: made[params[n]] for n in opt['state']}
+    try: _check_memory(_flat(opt['state']), _flat(by_name))
+    except ValueError as e:
+        raise ValueError(f'{name}: the optimizer in this file does not fit: {e}. '
+                         f'load({name!r}, with_opt=False) takes the weights alone.') from e
+    for p, values in kept.items():
+        for key, value in values.items():
+            made[p][key] = made[p][key].copy_(value) if isinstance(value, Tensor) else value
+    return {p: made[p] for p in kept}
 
 # %% ../nbs/08_learner.ipynb #c28b6ff6
 def _notify(learn, event):
     for cb in learn.callbacks: getattr(cb, event)(learn)
 
 def _end(learn, own):
-    "Clear gradients, run every `after_fit` even if one fails, and leave the learner its `own` callbacks."
-    learn.opt.zero_grad()
+    "Leave the learner its `own` callbacks, no gradients, a scaler between two steps; run every `after_fit`."
     with ExitStack() as stack:
-        stack.callback(setattr, learn, 'callbacks', own)
         for cb in reversed(learn.callbacks): stack.callback(cb.after_fit, learn)
+        with learn._ctrl_c:
+            learn.callbacks = own
+            learn.opt.zero_grad()
+            _renew_scaler(learn)
 
-def _train_step(learn, xb, yb) -> Tensor:
-    "Forward, loss, backward, step. The loss stays on the device: nothing here waits for it."
+def _renew_scaler(learn):
+    "A new fp16 scaler at the old one's scale; an error may have left the old one in the middle of a step."
+    scale = learn.scaler.state_dict()
+    learn.scaler = _scaler(learn)
+    learn.scaler.load_state_dict(scale)
+
+def _scaler(learn): return torch.amp.GradScaler(learn.device.type, enabled=learn.precision == 'fp16')
+
+def _train_step(learn, xb, yb, losses:list) -> None:
+    "Forward, loss, backward, step. The loss is added to `losses`, still on the device: nothing waits for it."
     learn.xb, learn.yb = xb.to(learn.device, non_blocking=True), yb.to(learn.device, non_blocking=True)
     _notify(learn, 'before_batch')
     loss = learn.loss_func(learn.forward(learn.xb), learn.yb)
+    if loss.ndim: raise ValueError(f'the loss gave shape {tuple(loss.shape)}; it must give one number (a 0-d '
+                                   "tensor), the mean over a batch: reduction='mean'.")
     learn.scaler.scale(loss).backward()
     learn.scaler.unscale_(learn.opt)
     _notify(learn, 'after_backward')
-    learn.scaler.step(learn.opt)
-    learn.scaler.update()
-    learn.opt.zero_grad()
-    learn.loss = loss.detach()
-    return learn.loss
+    with learn._ctrl_c:    # a step is whole and recorded, or not at all
+        learn.scaler.step(learn.opt)
+        learn.scaler.update()
+        learn.opt.zero_grad()
+        learn.loss = loss.detach()
+        losses.append(learn.loss)
+
+def _use_wd(learn, wd:float|None):
+    "Give every layer group the weight decay of this fit, or the learner's."
+    wd = learn.wd if wd is None else wd
+    if not isinstance(wd, Real) or not 0 <= wd < math.inf:
+        raise ValueError(f'wd is {wd!r}; weight decay is a number, 0 or more. The lesson uses 0.01.')
+    for group in learn.opt.param_groups: group['weight_decay'] = wd
 
 # %% ../nbs/08_learner.ipynb #ea450650
 def _put_back(learn, start, what):
     "Undo an epoch: the weights `start` again, a new optimizer, and an error that says what to try."
-    learn.model.load_state_dict(start)
-    learn.reset_opt()
+    with learn._ctrl_c:
+        learn.model.load_state_dict(start)
+        learn.reset_opt()
     raise FloatingPointError(
         f'{what} of epoch {learn.epoch}. The weights are back at the start of this epoch, the optimizer is '
         'new. Try a rate ten times lower; lr_find() shows where the loss turns up. At batch 0 of epoch 0, '
@@ -259,14 +577,16 @@ def _train_epoch(learn, start, lrs, moms):
     try:
         batches = tqdm(iter(learn.data.train_dl), total=len(lrs), desc=f'epoch {learn.epoch}', leave=False)
         for learn.step, (xb, yb) in enumerate(batches):
+            if learn.epoch == learn.step == 0: _try_metrics(learn, xb, yb)
             set_hypers(learn.opt, lrs[learn.step], moms[learn.step])
-            losses.append(_train_step(learn, xb, yb))
+            _train_step(learn, xb, yb, losses)
             _notify(learn, 'after_batch')
     finally:
-        losses = torch.stack(losses).tolist() if losses else []  # waits for the device, once an epoch
-        record.losses += losses
-        record.lrs += lrs[:len(losses)].tolist()
-        record.moms += moms[:len(losses)].tolist()
+        with learn._ctrl_c:
+            losses = torch.stack(losses).tolist() if losses else []  # waits for the device, once an epoch
+            record.losses += losses
+            record.lrs += lrs[:len(losses)].tolist()
+            record.moms += moms[:len(losses)].tolist()
     bad = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), None)
     if bad is None: return
     rates = ', '.join(f'{r:.1e}' for r in lrs[bad])
@@ -285,12 +605,10 @@ def _epoch(learn, lrs, moms) -> dict:
     return scores
 
 # %% ../nbs/08_learner.ipynb #08a02765
-def _fit(learn, lrs, moms, wd, callbacks):
-    "Train for `len(lrs)` steps, in whole epochs; the body of `fit` and `fit_one_cycle`."
-    steps, record, own = len(learn.data.train_dl), FitRecord(), learn.callbacks
-    learn.recorder.records.append(record)
+def _epochs(learn, record, lrs, moms, callbacks):
+    "Train for `len(lrs)` steps, in whole epochs."
+    steps, own = len(learn.data.train_dl), learn.callbacks
     learn.callbacks, learn.stop = [*own, *callbacks], False
-    for group in learn.opt.param_groups: group['weight_decay'] = learn.wd if wd is None else wd
     table = LiveTable(['epoch', 'train_loss', 'valid_loss', *_names(learn.metrics), 'time'])
     try:
         _notify(learn, 'before_fit')
@@ -306,36 +624,44 @@ def _fit(learn, lrs, moms, wd, callbacks):
                        f'{mins:02d}:{secs:02d}'])
             _notify(learn, 'after_epoch')
             if learn.stop: break
-    except torch.OutOfMemoryError as e:
-        e.add_note('suggest_bs(learn) works out how many tiles fit. Use databunch(bs=...) with that.')
-        raise
+        record.complete = True
     finally: _end(learn, own)
 
+def _fit(learn, lrs, moms, wd, callbacks, stage):
+    "The body of `fit` and `fit_one_cycle`: a record, and a word on what an error or Ctrl-C left."
+    _use_wd(learn, wd)
+    record = FitRecord(stage=stage)
+    learn.recorder.records.append(record)
+    say = lambda: (f'stopped after {len(record.losses):,} of {len(lrs):,} steps: weights, optimizer and recorder are '
+                   'those of the last whole step. Fit again to go on from here, or load a stage.')
+    with _explained(say), learn._ctrl_c.watch(): _epochs(learn, record, lrs, moms, callbacks)
+
 # %% ../nbs/08_learner.ipynb #7621f6ec
-@contextmanager
-def _same_random_state():
-    "Random numbers go on afterwards as if nothing had been drawn."
+def _random_state() -> Callable: # puts it back: random numbers go on as if nothing had been drawn
+    "What the next random numbers depend on."
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     kept = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try: yield
-    finally:
+    def put_back():
         random.setstate(kept[0]); np.random.set_state(kept[1]); torch.set_rng_state(kept[2])
         if cuda: torch.cuda.set_rng_state_all(cuda)
+    return put_back
 
 @contextmanager
 def _unchanged(learn):
     "Lend the learner a new optimizer; afterwards it, weights, buffers and random state are what they were."
     state = {k: v.clone() for k, v in learn.model.state_dict().items()}
-    opt, scaler, training = learn.opt, learn.scaler, learn.model.training
-    with _same_random_state():
+    opt, scaler, training, put_back = learn.opt, learn.scaler, learn.model.training, _random_state()
+    with learn._ctrl_c.watch():
         try:
             learn.reset_opt()
             yield
         finally:
-            learn.opt.zero_grad()
-            learn.opt, learn.scaler = opt, scaler
-            learn.model.load_state_dict(state)
-            learn.model.train(training)
+            with learn._ctrl_c:
+                put_back()
+                learn.opt.zero_grad()
+                learn.opt, learn.scaler = opt, scaler
+                learn.model.load_state_dict(state)
+                learn.model.train(training)
 
 # %% ../nbs/08_learner.ipynb #a13dfea8
 def _endless(dl):
@@ -346,15 +672,17 @@ def _lr_find(learn, start, end, num_it, stop_div, wd):
     "One batch for each rate of the grid, until the smoothed loss is four times its best."
     grid, record, best = lr_grid(start, end, num_it), FitRecord('lr_find'), math.inf
     learn.recorder.records.append(record)
-    with _unchanged(learn):
-        for group in learn.opt.param_groups: group['weight_decay'] = learn.wd if wd is None else wd
+    losses = []
+    with _explained(lambda: 'lr_find stopped: weights, optimizer and random state are what they were.'), _unchanged(learn):
+        _use_wd(learn, wd)
         learn.model.train()
         try:
             _notify(learn, 'before_fit')
             batches = chain(iter(learn.data.train_dl), _endless(learn.data.train_dl))
             for learn.step, lr in enumerate(tqdm(grid, desc='lr_find', leave=False)):
                 set_hypers(learn.opt, [lr] * len(learn.layer_groups), 0.9)
-                loss = _train_step(learn, *next(batches)).item()  # waits: the finder looks at every loss
+                _train_step(learn, *next(batches), losses)
+                loss = losses[-1].item()  # waits: the finder looks at every loss
                 if not math.isfinite(loss): break
                 record.losses.append(loss)
                 record.lrs.append([float(lr)] * len(learn.layer_groups))
@@ -382,14 +710,25 @@ class Recorder:
     "Remembers every `fit` and `lr_find` of a learner, and draws them."
     def __init__(self): self.records:list[FitRecord] = []
 
+    def __getattr__(self, name): # asked for what is not there
+        raise AttributeError(_not_here('Recorder', name, _today_recorder), name=name, obj=self)
+
     @property
     def fits(self) -> list[FitRecord]: # oldest first
-        "The fits, without the runs of the finder."
-        return [r for r in self.records if r.kind == 'fit']
+        "The fits that took a step, without the runs of the finder."
+        return self._done('fit')
+
+    @property
+    def stages(self) -> dict[str, FitRecord]: # name -> the last fit with that name, if it ran to its end
+        "The fits that were given a name, `fit(..., stage='stage-1-128')`."
+        last = {r.stage: r for r in self.records if r.stage}
+        return {name: r for name, r in last.items() if r.complete}
+
+    def _done(self, kind): return [r for r in self.records if r.kind == kind and r.losses]
 
     def _last(self, kind, i=-1):
-        records = [r for r in self.records if r.kind == kind]
-        if -len(records) <= i < len(records) and records[i].losses: return records[i]
+        records = self._done(kind)
+        if -len(records) <= i < len(records): return records[i]
         raise IndexError(f'no {kind} number {i} with losses, of {len(records)}: call learn.{kind}() first.')
 
     def plot(self,
@@ -446,12 +785,161 @@ class Recorder:
         return ax
 
 # %% ../nbs/08_learner.ipynb #f06a66cd
+_today = dict(
+    predict='predict(learn, tile)', export='export_model(learn, file)', TTA='tta(learn)', tta='tta(learn)',
+    to_fp16="create_cnn(..., precision='fp16')", to_bf16="create_cnn(..., precision='bf16')",
+    to_fp32="create_cnn(..., precision='fp32')", show_results='show_top_losses(data, top_losses(learn))',
+    interpret='top_losses(learn)', fine_tune='freeze(), fit_one_cycle(...), unfreeze(), fit_one_cycle(...)',
+    fit_flat_cos='fit_one_cycle(...)', set_data='learn.data = data', dls='learn.data', sched='learn.recorder',
+    cbs='learn.callbacks', opt_fn='learn.opt_func', crit='learn.loss_func', path='learn.data.path',
+    predict_array='learn.get_preds(dl)', pred_batch='learn.get_preds(dl)', clip_grad='a callback with after_backward',
+    mixup='a callback with before_batch', split='Learner(..., layer_groups=...)', precompute='learn.freeze()')
+
+_today_recorder = dict(
+    plot_lr_find='learn.recorder.plot()', plot_loss='learn.recorder.plot_losses()',
+    plot_sched='learn.recorder.plot_lr()', losses='learn.recorder.fits[-1].losses',
+    lrs='learn.recorder.fits[-1].lrs', moms='learn.recorder.fits[-1].moms',
+    val_losses='learn.recorder.fits[-1].valid_losses', metrics='learn.recorder.fits[-1].metrics',
+    values='learn.recorder.fits[-1].metrics')
+
+def _not_here(whose:str, name:str, today:dict) -> str:
+    "The text of an `AttributeError`, with today's call for a name of other days."
+    return f'{whose!r} has no attribute {name!r}' + (f'; today it is {today[name]}.' if name in today else '.')
+
+def _renamed(**today): # old parameter -> what to write
+    "Older names of parameters are refused with today's."
+    def decorate(f):
+        @wraps(f)
+        def call(*args, **kwargs):
+            old = next((name for name in today if name in kwargs), None)
+            if old: raise TypeError(f'{f.__name__}({old}=...) is written {today[old]} today.')
+            return f(*args, **kwargs)
+        return call
+    return decorate
+
+def _describe(learn) -> str:
+    "What a learner is, in a few lines."
+    count = lambda name: f'{len(getattr(learn.data, f"{name}_dl") or ()):,}'
+    norm = '' if getattr(learn.data, 'stats', None) is None else ', normalised'
+    names = [metric_name(o) for o in (learn.loss_func, *learn.metrics)]
+    return (f'Learner of {learn.arch or type(learn.model).__name__}, {_count(learn.model.parameters()):,} parameters in '
+            f'{len(learn.layer_groups)} layer groups\n'
+            f'data: {len(getattr(learn.data, "classes", ()))} classes, {count("train")} training and {count("valid")} '
+            f'validation batches{norm}\n'
+            f'loss: {names[0]}; metrics: {", ".join(names[1:]) or "none"}; thresh {learn.thresh}; on {learn.device} in '
+            f'{learn.precision}\n'
+            f'trained: {len(learn.recorder.fits)} fits, {sum(len(r.losses) for r in learn.recorder.fits):,} steps')
+
+def _kind(data) -> type|None:
+    "What the targets of a bunch or of a loader are; None where nobody says."
+    return getattr(data, 'kind', getattr(getattr(data, 'lists', None), 'kind', None))
+
+def _check_classes(data, new, what:str) -> None:
+    "Raise `ValueError` where the model's columns mean something else in `new`, which need not say."
+    theirs = getattr(new, 'classes', None)
+    ours = list(getattr(data, 'classes', ()))
+    if theirs is None or list(theirs) == ours: return
+    raise ValueError(f'{what} has {len(theirs)} classes {list(theirs)[:5]}..., the model was built for {len(ours)}: '
+                     f'{ours[:5]}... Pass classes=learn.data.classes when labelling.')
+
+def _check_kind(data, new, what:str) -> None:
+    "Raise `ValueError` where targets are of another kind than the model was built for."
+    ours, theirs = _kind(data), _kind(new)
+    if None in (ours, theirs) or ours is theirs: return
+    raise ValueError(f'{what} has targets of the kind {theirs.__name__}, the model was built for {ours.__name__}: '
+                     'label its tiles as those of learn.data were. For several labels a tile: label_delim=.')
+
+def _numbers(stats) -> list|None:
+    "Means, then standard deviations, to seven digits; None without."
+    return None if stats is None else torch.as_tensor(stats).double().flatten().tolist()
+
+def _check_stats(data, new, what:str) -> None:
+    "Raise `ValueError` where tiles are normalised otherwise, or have another number of channels."
+    if not (hasattr(data, 'stats') and hasattr(new, 'stats')): return
+    ours, theirs = _numbers(data.stats), _numbers(new.stats)
+    if None in (ours, theirs) and ours == theirs: return
+    if ours and theirs and len(ours) == len(theirs) and np.allclose(ours, theirs): return
+    known = ours and len(ours) == 6 and np.allclose(ours, _numbers(imagenet_stats))
+    cure = f'.normalize({"imagenet_stats" if known else "learn.data.stats"})' if ours else 'no .normalize()'
+    shown = lambda stats: 'not at all' if stats is None else f'with {np.round(stats, 3).tolist()}'
+    raise ValueError(f'{what} is normalised {shown(theirs)}, the tiles that the model knows {shown(ours)}: it '
+                     f'would see other colours. Make it with {cure}.')
+
+def _check_loader(data, dl, scored:bool) -> None:
+    "Raise `ValueError` for what is no loader, or where its tiles or targets mean something else than the model's."
+    if isinstance(dl, str) or not hasattr(dl, '__iter__'):
+        raise TypeError(f'{dl!r} is no loader: give data.valid_dl, data.test_dl() or data.test_dl(files).')
+    if scored and not getattr(dl, 'has_targets', True): raise ValueError(_no_targets)
+    _check_classes(data, dl, 'this loader')
+    _check_stats(data, dl, 'this loader')
+    if scored: _check_kind(data, dl, 'this loader')
+
+def _check_data(learn, new) -> None:
+    "Raise `ValueError` where a model cannot go on with other data."
+    _check_classes(learn.data, new, 'the new data')
+    _check_kind(learn.data, new, 'the new data')
+    _check_stats(learn.data, new, 'the new data')
+    channels = [getattr(data, 'channels', 3) for data in (learn.data, new)]
+    if channels[0] != channels[1]:
+        raise ValueError(f'the new data has tiles of {channels[1]} channels, the model takes {channels[0]}.')
+    place = lambda device: (torch.device(device).type, torch.device(device).index or 0)
+    if place(new.device) != place(learn.device):
+        raise ValueError(f'the new data is on {new.device}, the model on {learn.device}: use databunch(device=).')
+
+_implied = {nn.BCEWithLogitsLoss: 'sigmoid', nn.MultiLabelSoftMarginLoss: 'sigmoid', nn.CrossEntropyLoss: 'softmax',
+            F.binary_cross_entropy_with_logits: 'sigmoid', F.cross_entropy: 'softmax',
+            nn.BCELoss: 'none', nn.MSELoss: 'none', nn.L1Loss: 'none', nn.SmoothL1Loss: 'none', nn.HuberLoss: 'none',
+            F.binary_cross_entropy: 'none', F.mse_loss: 'none', F.l1_loss: 'none', nn.NLLLoss: torch.exp}
+
+def _implied_by(loss_func) -> str|Callable|None:
+    "What one of PyTorch's losses says about its logits; None for any other."
+    while isinstance(loss_func, partial): loss_func = loss_func.func
+    kinds = [loss_func] if hasattr(loss_func, '__name__') else type(loss_func).__mro__
+    return next((_implied[kind] for kind in kinds if kind in _implied), None)
+
 def activation_of(
-    loss_func:Callable, # what a learner minimises
-) -> Callable: # logits to probabilities
-    "Sigmoid where the loss is for several labels a tile, softmax where it is for one; other losses: nothing."
-    if isinstance(loss_func, nn.BCEWithLogitsLoss): return torch.sigmoid
-    return partial(torch.softmax, dim=1) if isinstance(loss_func, nn.CrossEntropyLoss) else nn.Identity()
+    loss_func:Callable,              # what a learner minimises
+    kind:type|None=None,             # of the targets, see `Category`; None: not known
+    given:str|Callable|None=None,    # what the user asked for: 'sigmoid', 'softmax', 'none', or a function
+) -> Callable: # logits to probabilities; a name gives the very function in `core.activations`
+    """What was given; else what the loss says (its attribute `activation`); else what fits the targets.
+
+    Where nobody says, outputs are taken as they are, and a printed line says so. Raises `ValueError` for a name
+    that is none.
+    """
+    answers = given, getattr(loss_func, 'activation', None), _implied_by(loss_func), getattr(kind, 'activation', None)
+    found = next((a for a in answers if a is not None), None)
+    if found is None: print(f'{metric_name(loss_func)} does not say what its logits mean; outputs are taken as they '
+                            "are. Learner(activation='sigmoid') or 'softmax' would make probabilities of them.")
+    if found is None: return activations['none']
+    if callable(found): return found
+    if found in activations: return activations[found]
+    raise ValueError(f'activation is {found!r}; give one of {", ".join(activations)}, or a function of the logits.')
+
+def _moved(o, device:torch.device):
+    "A loss or metric with its tensors on the device, as `pos_weight` or thresholds; the same where it has none."
+    if isinstance(o, partial):
+        new = partial(o.func, *o.args, **{k: _moved(v, device) for k, v in o.keywords.items()})
+        vars(new).update(vars(o))   # a name that somebody gave it
+        return new
+    if not hasattr(o, 'to'): return o
+    moved = o.to(device)
+    return o if moved is None else moved
+
+def _check_metric(learn, metric) -> None:
+    "Raise `TypeError` for what is no metric; say where it answers with another rule than the learner predicts by."
+    if not callable(metric) and not hasattr(metric, 'update'):
+        raise TypeError(f'{metric!r} is no metric: give a function of (logits, targets).')
+    func, settings = metric, getattr(metric, 'keywords', {})
+    while isinstance(func, partial): func = func.func
+    if func in (accuracy_thresh, fbeta):
+        settings = {k: p.default for k, p in inspect.signature(metric).parameters.items()}
+        ours, theirs = learn.activation, activation_of(None, None, settings['activation'])
+        if ours is not theirs: print(f'{metric_name(metric)} takes {settings["activation"]} of the logits, the learner '
+                                     f'{getattr(ours, "__name__", ours)}: partial({metric_name(metric)}, activation=...)')
+    other = torch.as_tensor(settings.get('thresh', learn.thresh), dtype=torch.float32).cpu()
+    if not torch.equal(other, torch.as_tensor(learn.thresh, dtype=torch.float32)):
+        print(f'{metric_name(metric)} uses thresh={settings["thresh"]}, the learner predicts at {learn.thresh}')
 
 class Learner:
     "Data, a model and the loop that fits one to the other."
@@ -467,24 +955,26 @@ class Learner:
         opt_func:Callable=_adamw,           # list of parameter groups -> optimizer
         precision:str='auto',               # see `pick_precision`
         arch:str='',                        # the architecture's name, kept in saved files
+        activation:str|Callable|None=None,  # logits -> probabilities; by default see `activation_of`
     ):
         self.model, self.device, self._data = model.to(data.device), torch.device(data.device), data
-        if self.device.type == 'cpu': keep_freed_memory()
-        self.loss_func = loss_func or data.loss_func
-        self.metrics = list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
+        self.loss_func = _moved(loss_func or data.loss_func, self.device)
+        metrics = list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
         self.layer_groups, self.callbacks = list(layer_groups or [model]), list(callbacks)
         self.wd, self.opt_func, self.arch = wd, opt_func, arch
+        self.activation, self._ctrl_c = activation, _CtrlC()
         self.thresh = check_thresh(thresh, len(getattr(data, 'classes', ())))
         self.precision = pick_precision(precision, self.device)
         self.recorder, self.opt, self.scaler = Recorder(), None, None
         self.epoch, self.step, self.stop, self.xb, self.yb, self.loss = 0, 0, False, None, None, None
-        for m in self.metrics:
-            if not callable(m) and not hasattr(m, 'update'):
-                raise TypeError(f'{m!r} is no metric: give a function of (logits, targets).')
-            other = getattr(m, 'keywords', {}).get('thresh', self.thresh)
-            if not torch.equal(*(torch.as_tensor(t, dtype=torch.float32) for t in (other, self.thresh))):
-                print(f'{metric_name(m)} uses thresh={other}, the learner predicts at {thresh}')
+        for m in metrics: _check_metric(self, m)
+        self.metrics = [_moved(m, self.device) for m in metrics]
         self.reset_opt()
+
+    def __repr__(self): return _describe(self)
+
+    def __getattr__(self, name): # asked for what is not there
+        raise AttributeError(_not_here('Learner', name, _today), name=name, obj=self)
 
     @property
     def data(self): # settable: the model stays, the tiles change
@@ -493,15 +983,18 @@ class Learner:
 
     @data.setter
     def data(self, new):
-        ours, theirs = list(self._data.classes), list(new.classes)
-        if ours != theirs:
-            raise ValueError(f'the new data has {len(theirs)} classes {theirs[:5]}..., the model was built '
-                             f'for {len(ours)}: {ours[:5]}... Pass classes= when labelling.')
-        place = lambda device: (torch.device(device).type, torch.device(device).index or 0)
-        if place(new.device) != place(self.device):
-            raise ValueError(f'the new data is on {new.device}, the model on {self.device}: '
-                             f'use databunch(device=).')
+        _check_data(self, new)
         self._data = new
+
+    @property
+    def activation(self) -> Callable: # settable, as the parameter of this name
+        "Logits to probabilities, see `activation_of`."
+        return activation_of(self.loss_func, _kind(self.data), self._given)
+
+    @activation.setter
+    def activation(self, new):
+        if isinstance(new, str): activation_of(None, None, new)     # raises for a name that is none
+        self._given = new
 
     def forward(self,
         xb:Tensor, # a batch on the learner's device
@@ -514,7 +1007,7 @@ class Learner:
         "A new optimizer over what can be trained, one parameter group for each layer group."
         trainable = [[p for p in group.parameters() if p.requires_grad] for group in self.layer_groups]
         self.opt = self.opt_func([{'params': params, 'weight_decay': self.wd} for params in trainable])
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == 'fp16')
+        self.scaler = _scaler(self)
 
     def freeze_to(self,
         n:int, # groups before this one are frozen, but for batch norms; negative counts from the end
@@ -531,17 +1024,20 @@ class Learner:
         "Train everything."
         self.freeze_to(0)
 
+    @_renamed(n_epoch='epochs=', lrs='lr=', cbs='callbacks=', cycle_len='fit_one_cycle(epochs, lr),')
     def fit(self,
         epochs:int,                      # how often every tile is seen, 1 or more
         lr:float|slice=slice(3e-3),      # constant; see `lr_range` for what a slice means
         wd:float|None=None,              # weight decay of this fit; by default the learner's
         callbacks:Sequence[Callback]=(), # used by this fit alone
+        stage:str='',                    # a name for `recorder.stages`
     ) -> None:
         "Train at a constant rate, with momentum 0.9."
         steps = self._steps(epochs)
         lrs = np.tile(lr_range(lr, len(self.layer_groups)), (steps, 1))
-        _fit(self, lrs, np.full(steps, 0.9), wd, callbacks)
+        _fit(self, lrs, np.full(steps, 0.9), wd, callbacks, stage)
 
+    @_renamed(cyc_len='epochs=', n_epoch='epochs=', lr_max='max_lr=', lr='max_lr=', div='div_factor=', cbs='callbacks=')
     def fit_one_cycle(self,
         epochs:int,                       # how often every tile is seen, 1 or more
         max_lr:float|slice=slice(3e-3),   # the rate at the peak; see `lr_range` for what a slice means
@@ -551,17 +1047,21 @@ class Learner:
         final_div:float|None=None,        # the peak over the last rate; by default `div_factor * 1e4`
         wd:float|None=None,               # weight decay of this fit; by default the learner's
         callbacks:Sequence[Callback]=(),  # used by this fit alone
+        stage:str='',                     # a name for `recorder.stages`
     ) -> None:
         "Train with Leslie Smith's one-cycle schedule: the rate rises and falls once, momentum the other way."
         peaks = lr_range(max_lr, len(self.layer_groups))
         lrs, moms = one_cycle(self._steps(epochs), peaks, moms, div_factor, pct_start, final_div)
-        _fit(self, lrs, moms, wd, callbacks)
+        _fit(self, lrs, moms, wd, callbacks, stage)
 
     def _steps(self, epochs):
-        if epochs < 1 or int(epochs) != epochs: raise ValueError(f'epochs is {epochs}; it is 1 or more.')
+        if not isinstance(epochs, Real) or epochs < 1 or epochs % 1:
+            raise ValueError(f'epochs is {epochs!r}; it is a whole number, 1 or more.')
         if not len(self.data.train_dl): raise ValueError('no training batch: the data has too few items.')
         return int(epochs) * len(self.data.train_dl)
 
+    @_renamed(start_lr='start=', end_lr='end=', suggest_funcs='lr_find(); it gives and prints two suggestions',
+              show_plot='lr_find(), then recorder.plot(suggestion=True)')
     def lr_find(self,
         start:float=1e-7,    # first rate
         end:float=10.,       # last rate
@@ -580,63 +1080,74 @@ class Learner:
         dl=None, # batches with targets; by default the validation tiles
     ) -> dict[str, float]: # `valid_loss` and every metric by name
         "Loss and metrics over all of `dl`."
-        loss, values, _, _ = evaluate(self._eval_forward(), self._loader(dl), self.loss_func, self.metrics)
+        dl = self._loader(dl, scored=True)
+        loss, values, _, _ = evaluate(self._eval_forward(), dl, self.loss_func, self.metrics)
+        if loss is None: raise ValueError(_no_targets)
         numbers = torch.stack([loss, *(v.to(loss) for v in values)]).tolist()  # the validation's one wait
         return dict(zip(['valid_loss', *_names(self.metrics)], numbers))
 
+    @_renamed(ds_type='get_preds() for validation, get_preds(data.test_dl()) for test tiles,', ds_idx='get_preds(dl)',
+              with_loss='top_losses(learn)', n_batch='get_preds(dl)')
     def get_preds(self,
-        dl=None,           # batches with targets; by default the validation tiles
+        dl=None,           # batches, with targets or without; by default the validation tiles
         logits:bool=False, # raw outputs instead of probabilities
-    ) -> tuple[Tensor, Tensor]: # probabilities (n, c) and targets, both on the CPU
-        "Predict all of `dl`: sigmoid or softmax of the logits, as the loss implies."
-        activation = nn.Identity() if logits else activation_of(self.loss_func)
+    ) -> tuple[Tensor, Tensor|None]: # probabilities (n, c), and targets or None, on the CPU
+        "Predict all of `dl`: `activation` of the logits."
         no_loss = lambda out, yb: 0.
         _, _, out, targs = evaluate(self._eval_forward(), self._loader(dl), no_loss, (), True, 'predict')
-        return activation(out).cpu(), targs.cpu()
+        probs = out if logits else self.activation(out)
+        return probs.cpu(), None if targs is None else targs.cpu()
 
     def _eval_forward(self):
         self.model.eval()
         return lambda xb: self.forward(xb.to(self.device, non_blocking=True))
 
-    def _loader(self, dl):
-        dl = self.data.valid_dl if dl is None else dl
+    def _loader(self, dl=None, scored=False):
+        own = dl is None
+        dl = self.data.valid_dl if own else dl
+        if not own: _check_loader(self.data, dl, scored)
         if not len(dl or ()): raise ValueError('nothing to validate on: split_by_rand_pct, or pass a loader.')
         return dl
 
-    def _facts(self): return {'arch': self.arch, 'classes': list(self.data.classes)}
+    def _facts(self):
+        classes = [c.item() if isinstance(c, np.generic) else c for c in getattr(self.data, 'classes', ())]
+        return {'arch': self.arch, 'classes': classes}
 
     def _file(self, name): return writable_folder(Path(self.data.path)/'models')/f'{name}.pth'
 
     def save(self,
         name:str,             # the stage's name, without folder or ending
-        with_opt:bool=True,   # keep the optimizer's state too
+        with_opt:bool=True,   # keep what the optimizer remembers too
     ) -> Path: # `<data path>/models/<name>.pth`
-        "Write weights, optimizer and facts to one file, or leave the old file as it was."
-        file, opt = self._file(name), self.opt.state_dict() if with_opt else None
-        facts = {**self._facts(), 'version': __version__}
-        save_state(file, {'model': self.model.state_dict(), 'opt': opt, 'facts': facts})
+        """Write weights, optimizer, facts and a digest to one file, or leave the old file as it was.
+
+        Raises `ValueError` for NaN among the weights, `OSError` where nothing can be written.
+        """
+        file = self._file(name)
+        save_state(file, _stage(self, file, with_opt))
         return file
 
     def load(self,
         name:str,             # as given to `save`
-        with_opt:bool=True,   # take the optimizer's state too, where the trainable groups are the same
+        with_opt:bool=True,   # take the optimizer's memory too, where it is of the same layers
     ) -> 'Learner': # itself
-        "Read a stage back, strictly; see `load_state` for the errors."
+        "Read a stage back, strictly; see `load_state` for the errors. Nothing has changed when there is one."
         file, beside = self._file(name), Path(self.data.path)/'models'/f'{name}.pth'
         if not file.exists() and beside.exists(): file = beside  # a folder that can be read, not written to
-        state = load_state(file, self.model, self._facts(), self.device)
-        opt = state['opt'] if with_opt else None
-        sizes = lambda state: [len(g['params']) for g in state['param_groups']]
-        self.reset_opt()
-        ours = self.opt.state_dict()  # its settings stay: the file may come from another kind of device
-        if opt and sizes(opt) == sizes(ours): self.opt.load_state_dict({**ours, 'state': opt['state']})
-        elif opt: print(f'{name}: other layers were trainable then; weights loaded, the optimizer is new')
+        state = load_state(file, self.model, self._facts())
+        memory = _memory(self, state['opt'], name) if with_opt and state['opt'] is not None else {}
+        with self._ctrl_c.watch(), self._ctrl_c:    # all of it changes, or nothing
+            self.model.load_state_dict(state['model'])
+            self.reset_opt()
+            self.opt.state.update(memory)
         return self
 
     def summary(self) -> None:
         "Print the model's layers, and how it is trained."
         dl = self.data.valid_dl if len(self.data.valid_dl or ()) else self.data.train_dl
-        with _same_random_state(): xb, _ = next(iter(dl))
+        put_back = _random_state()
+        xb, _ = next(iter(dl))
+        put_back()
         print(model_summary(self.model, xb.to(self.device)))
         print(f'\nOptimizer: {type(self.opt).__name__}, weight decay {self.wd}\n'
               f'Loss function: {type(self.loss_func).__name__}\n'
@@ -662,10 +1173,10 @@ def suggest_bs(
 
     Raises `MemoryError` if two tiles do not fit: a batch norm in training needs them.
     """
-    memory = free_memory(learn.device) if memory is None else memory
     with _unchanged(learn):
         learn.model.train()
         xb, yb = (o.to(learn.device) for o in next(iter(learn.data.train_dl)))
+        memory = free_memory(learn.device) if memory is None else memory    # now the tiles are there
         rows = torch.arange(4, device=learn.device) % len(xb)
         two, four = (_kept_bytes(learn, xb[rows[:n]], yb[rows[:n]]) for n in (2, 4))
     trained = sum(p.nbytes for p in learn.model.parameters() if p.requires_grad)
@@ -673,6 +1184,7 @@ def suggest_bs(
     text = f'{each/1e6:,.1f} MB a tile and {fixed/1e6:,.1f} MB besides, of {memory/1e6:,.0f} MB'
     fit = (memory - fixed)/each
     if fit < 2: raise MemoryError(f'no batch fits: {text}. Choose a smaller size or network.')
-    bs = 2**int(math.log2(fit))
-    print(f'{text}: bs={bs}')
+    tiles = max(1, getattr(learn.data.train_dl, 'n', len(learn.data.train_dl)*len(xb)))
+    bs = 2**int(math.log2(min(fit, tiles)))
+    print(f'{text}: bs={bs}' + (f', as there are {tiles} training tiles' if tiles < fit else ''))
     return bs

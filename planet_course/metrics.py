@@ -7,18 +7,22 @@ __all__ = ['accuracy_thresh', 'accuracy', 'fbeta_by_tile', 'fbeta', 'check_thres
            'constant_baselines']
 
 # %% ../nbs/06_metrics.ipynb #144ad508
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from .core import activations
+
 # %% ../nbs/06_metrics.ipynb #cff74fa6
 def _check_rows(logits:Tensor) -> None:
     if not len(logits): raise ValueError('no tiles to score. Is the validation set empty?')
 
-def _check_multi(logits:Tensor, targs:Tensor, thresh:float|Tensor=.5) -> None:
-    "Raise `ValueError` unless both are (n, c) with n > 0, and the threshold is a probability."
+def _check_shapes(logits:Tensor, targs:Tensor) -> None:
+    "Raise `ValueError` unless both are (n, c) with n > 0."
+    if targs is None:
+        raise ValueError('there are no targets (None): these tiles are not labelled, so nothing can be scored.')
     if targs.ndim == 1 and logits.ndim == 2:
         raise ValueError(f'targets have shape {tuple(targs.shape)}: one class number a tile. Use `accuracy`, '
                          f'or make 0/1 columns with torch.nn.functional.one_hot(targs, {logits.shape[1]}).')
@@ -26,21 +30,53 @@ def _check_multi(logits:Tensor, targs:Tensor, thresh:float|Tensor=.5) -> None:
         raise ValueError(f'logits {tuple(logits.shape)} and targets {tuple(targs.shape)} must have one '
                          'shape, (tiles, labels).')
     _check_rows(logits)
-    if not isinstance(thresh, Tensor) and not 0 <= thresh < 1:
+
+def _say_probs(logits:Tensor) -> None:
+    "One printed line where logits are all within [0, 1]. On a GPU this waits: call it once for all tiles."
+    if logits.is_meta or not logits.is_floating_point(): return
+    low, high = logits.aminmax()
+    if not (low >= 0) & (high <= 1) & (low < high): return
+    print(f'all logits are between {low:.3g} and {high:.3g}: are they probabilities? Metrics and reports take '
+          'logits, get_preds(logits=True).')
+
+def _check_multi(logits:Tensor, targs:Tensor, thresh:float|Tensor=.5) -> None:
+    """Raise `ValueError` unless both are (n, c) with n > 0, and the threshold is a probability.
+
+    Logits that look like probabilities are named in a printed line.
+    """
+    _check_shapes(logits, targs)
+    _say_probs(logits)
+    _thresh_on(logits, thresh)
+
+def _thresh_on(logits:Tensor, thresh) -> Tensor: # 0-d or (c,), where the logits are
+    "Raise `ValueError` unless it is one probability, or one for each of the c labels."
+    there = torch.as_tensor(thresh, dtype=logits.dtype if logits.is_floating_point() else torch.float32)
+    if there.ndim and there.shape != logits.shape[1:]:
+        raise ValueError(f'thresh has shape {tuple(there.shape)}; give one number, or one for each of the '
+                         f'{logits.shape[1]} labels.')
+    if there.device.type == 'cpu' and not ((there >= 0) & (there < 1)).all():
         raise ValueError(f'thresh={thresh!r} is not a probability, at least 0 and below 1.')
+    return there.to(logits.device)
+
+def _given(logits:Tensor, targs:Tensor, thresh, activation) -> Tensor: # bool, (n, c)
+    "Which labels are given; raises what `_check_multi` raises."
+    _check_shapes(logits, targs)
+    if activation == 'sigmoid': _say_probs(logits)
+    to_probs = activations[activation] if activation in activations else activation
+    return to_probs(logits) > _thresh_on(logits, thresh)
 
 # %% ../nbs/06_metrics.ipynb #00baaaaa
 def accuracy_thresh(
     logits:Tensor,              # raw model outputs, shape (n, c)
     targs:Tensor,               # 0/1 targets, shape (n, c)
     thresh:float|Tensor=.5,     # a label is predicted when its probability is above this; or c numbers
+    activation:str|Callable='sigmoid', # logits to probabilities: a name in `core.activations`, or a function
 ) -> Tensor:                    # 0-d, in [0, 1]
     """Share of the n * c label cells that are right.
 
     Raises `ValueError` if the shapes differ or there are no rows.
     """
-    _check_multi(logits, targs, thresh)
-    return ((logits.sigmoid() > thresh) == targs.bool()).float().mean()
+    return (_given(logits, targs, thresh, activation) == targs.bool()).float().mean()
 
 # %% ../nbs/06_metrics.ipynb #97978012
 def accuracy(
@@ -72,14 +108,14 @@ def fbeta(
     targs:Tensor,               # 0/1 targets, shape (n, c)
     thresh:float|Tensor=.2,     # a label is predicted when its probability is above this; or c numbers
     beta:float=2.,              # how many times more recall counts than precision
+    activation:str|Callable='sigmoid', # logits to probabilities: a name in `core.activations`, or a function
 ) -> Tensor:                    # mean over the n tiles, 0-d, in [0, 1]
     """F-beta of each tile, averaged over tiles: the competition's score.
 
     Raises `ValueError` if the shapes differ or there are no rows.
     Source: van Rijsbergen, Information Retrieval (1979), chapter 7.
     """
-    _check_multi(logits, targs, thresh)
-    return fbeta_by_tile(logits.sigmoid() > thresh, targs, beta).mean()
+    return fbeta_by_tile(_given(logits, targs, thresh, activation), targs, beta).mean()
 
 # %% ../nbs/06_metrics.ipynb #b979cd69
 def check_thresh(
@@ -105,7 +141,7 @@ def average_precision(
     A blind guess gets about the label's prevalence. Equal scores count as one step, as in scikit-learn.
     Raises `ValueError` if the shapes differ or there are no rows.
     """
-    _check_multi(logits, targs)
+    _check_shapes(logits, targs)
     scores, order = logits.T.contiguous().sort(descending=True)         # (c, n)
     true = targs.T.gather(1, order).float()
     above = len(logits) - torch.searchsorted(scores.flip(1), scores)    # tiles with this score or more
@@ -131,8 +167,10 @@ def constant_baselines(
     How many labels the last one gives is picked on `targs` itself, which favours it, never the network.
     Raises `ValueError` if shapes or names do not fit.
     """
-    if targs.ndim != 2 or targs.shape[1] != len(classes):
-        raise ValueError(f'{len(classes)} classes, but targets {tuple(targs.shape)}: one column a class.')
+    for table in (targs,) if train_targs is None else (targs, train_targs):
+        if getattr(table, 'ndim', 0) != 2 or table.shape[1] != len(classes):
+            raise ValueError(f'{len(classes)} classes, but targets {tuple(getattr(table, "shape", ()))}: one '
+                             'column a class.')
     counts = (targs if train_targs is None else train_targs).sum(0)
     by_freq = [classes[i] for i in counts.argsort(descending=True, stable=True).tolist()]
     guess = by_freq[:2] if guess is None else list(guess)

@@ -6,14 +6,18 @@
 __all__ = ['planet_synthetic']
 
 # %% ../nbs/01_sample.ipynb #c481edbd
-import json, os
+import errno, json, os, re
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import lru_cache
+from io import BytesIO
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Iterator
 
 import numpy as np
+from filelock import FileLock, Timeout
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from tqdm import tqdm
 
@@ -393,18 +397,28 @@ def _render(tags:list[str], key:tuple, size:int=256) -> Image.Image:
 def _save(job:tuple) -> None:
     "Render one tile and write it: `job` is (file, key, size)."
     file, key, size = job
-    rgb, temp = _render(_draw_labels(key), key, size), f'{file}.{os.getpid()}.tmp'
+    rgb = _render(_draw_labels(key), key, size)
+    cmyk = Image.merge('CMYK', (*ImageChops.invert(rgb).split(), Image.new('L', rgb.size)))
+    packed = BytesIO()
+    cmyk.save(packed, format='JPEG', quality=80)
+    temp = Path(f'{file}.{os.getpid()}.tmp')
     try:
-        cmyk = Image.merge('CMYK', (*ImageChops.invert(rgb).split(), Image.new('L', rgb.size)))
-        cmyk.save(temp, format='JPEG', quality=80)
+        temp.write_bytes(packed.getvalue())
         os.replace(temp, file)
-    finally: Path(temp).unlink(missing_ok=True)
+    finally: temp.unlink(missing_ok=True)
+
+def _whole(file:str) -> bool:
+    "Is there a tile, and does it end as a JPEG must?"
+    try:
+        with open(file, 'rb') as f:
+            f.seek(-2, os.SEEK_END)
+            return f.read() == b'\xff\xd9'
+    except OSError: return False
 
 def _write_text(file:Path, *lines:str) -> None:
     "Write `lines` to `file`, whole or not at all."
-    temp = file.with_name(f'{file.name}.{os.getpid()}.tmp')
-    temp.write_text('\n'.join(lines) + '\n', encoding='utf-8')
-    os.replace(temp, file)
+    from planet_course.core import staged # here, because it loads PyTorch: the drawing processes do without
+    with staged(file) as temp: temp.write_text('\n'.join(lines) + '\n', encoding='utf-8')
 
 def _write_csvs(path:Path, plan:dict) -> None:
     "Write the sample submission and, last, as the sign that all is there, the labels."
@@ -417,25 +431,37 @@ def _write_csvs(path:Path, plan:dict) -> None:
 # %% ../nbs/01_sample.ipynb #ec2f9a43
 _RECIPE = 4 # raise it whenever the pictures change
 _OWN = {0: 'train-jpg/train_', 1: 'test-jpg/test_'} # kind -> where its tiles lie
+_TEMP = re.compile(r'((train|test)_\d+\.jpg|(train|sample_submission)_v2\.csv|synthetic\.json)\..+\.tmp')
+
+def _read_plan(path:Path) -> dict:
+    "What `synthetic.json` in `path` says; {} where there is none that can be read."
+    try: return dict(json.loads((path/'synthetic.json').read_text(encoding='utf-8')))
+    except (OSError, ValueError, TypeError): return {}
+
+def _check_ours(path:Path) -> None:
+    "Raises `FileExistsError` if `path` holds tiles or tables that are not ours."
+    found = [name for name in ('train-jpg', 'test-jpg', 'train_v2.csv', 'sample_submission_v2.csv')
+             if (path/name).exists()]
+    if found and not _read_plan(path):
+        raise FileExistsError(f'{str(path)!r} already holds {found[0]}, and no synthetic.json that says '
+                              'that planet_synthetic made it. Nothing was changed. Choose another folder, '
+                              f'like {str(path) + "_new"!r}.')
 
 def _claim(path:Path, plan:dict) -> None:
-    "Make `path` ready for `plan`: refuse a folder that is not ours, and clear away what another plan left."
-    note, csvs = path/'synthetic.json', ('train_v2.csv', 'sample_submission_v2.csv')
-    old = json.loads(note.read_text(encoding='utf-8')) if note.exists() else {}
+    "Make `path`, which is ours, ready for `plan`: clear away what another plan, or a killed process, left."
+    for folder in (path, path/'train-jpg', path/'test-jpg'):
+        for file in folder.glob('*.tmp'):
+            if _TEMP.fullmatch(file.name): file.unlink()
+    old = _read_plan(path)
     if old == plan: return
-    found = [name for name in ('train-jpg', 'test-jpg', *csvs) if (path/name).exists()]
-    if found and not old:
-        raise FileExistsError(f'{path} already holds {found[0]}, and planet_synthetic did not make it. '
-                              f'Nothing was changed. Choose another folder, like {str(path) + "_new"!r}.')
     anew = any(old.get(k) != plan[k] for k in ('recipe', 'size', 'seed'))
-    if found and anew: print(f'{path} held synthetic tiles of {old}: making them anew.')
-    for name in csvs: (path/name).unlink(missing_ok=True)
+    if old and anew: print(f'{str(path)!r} held synthetic tiles of {old}: making them anew.')
+    for name in ('train_v2.csv', 'sample_submission_v2.csv'): (path/name).unlink(missing_ok=True)
     for kind, n in enumerate((plan['n'], plan['n_test'])):
         keep = set() if anew else {f'{_OWN[kind]}{i}.jpg' for i in range(n)}
         for file in path.glob(_OWN[kind] + '*.jpg'):
             if file.relative_to(path).as_posix() not in keep: file.unlink()
-    path.mkdir(parents=True, exist_ok=True)
-    _write_text(note, json.dumps(plan))
+    _write_text(path/'synthetic.json', json.dumps(plan))
 
 # %% ../nbs/01_sample.ipynb #b0a68481
 def _run(jobs:list, workers:int|None, progress:bool) -> None:
@@ -452,7 +478,43 @@ def _run(jobs:list, workers:int|None, progress:bool) -> None:
     except BrokenProcessPool:
         print("worker processes could not start (a script needs `if __name__ == '__main__':` around it); "
               'going on in this process alone.')
-        _run([job for job in jobs if not os.path.exists(job[0])], 1, progress)
+        _run([job for job in jobs if not _whole(job[0])], 1, progress)
+
+# %% ../nbs/01_sample.ipynb #54f78579
+def _missing(path:Path, plan:dict) -> list[tuple]: # jobs for `_save`
+    "The tiles of `plan` that are not there, or not whole."
+    jobs = ((str(path/f'{_OWN[kind]}{i}.jpg'), (plan['seed'], i, kind), plan['size'])
+            for kind, n in enumerate((plan['n'], plan['n_test'])) for i in range(n))
+    return [job for job in jobs if not _whole(job[0])]
+
+def _done(path:Path, plan:dict) -> bool:
+    "Is all of `plan` there?"
+    return _read_plan(path) == plan and (path/'train_v2.csv').exists() and not _missing(path, plan)
+
+@contextmanager
+def _alone(path:Path) -> Iterator[None]:
+    "Be the only process that draws into `path`, which is made if missing. Raises `OSError`."
+    lock = FileLock(path/'.synthetic.lock')
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        try: lock.acquire(timeout=0)
+        except Timeout:
+            print(f'another process is drawing tiles into {str(path)!r}; waiting for it.')
+            lock.acquire()
+        yield
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): raise
+        what = f'{e.strerror}: no room for all tiles. Make room there, and type the same line again: it ' \
+               'goes on from where this one stopped. Or name a folder on another disk'
+        raise OSError(e.errno, what, str(path)) from e
+    finally: lock.release()
+
+def _full(path:str|Path) -> Path:
+    "`path`, with ~ written out. Raises `ValueError` where nobody knows what that is."
+    try: return Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(f'{str(path)!r}: this system does not say which folder that ~ is. Write the '
+                         'folder in full, or set the environment variable HOME.') from None
 
 # %% ../nbs/01_sample.ipynb #0288179f
 def planet_synthetic(
@@ -467,9 +529,9 @@ def planet_synthetic(
     """Make synthetic tiles in the competition's layout: `train_v2.csv`, `train-jpg/train_N.jpg` and so on.
 
     Tile `i` depends on `seed`, `i` and `size` alone. Called again with the same arguments it returns at
-    once, or completes what was interrupted; with others it makes the folder what they say. Raises
-    `FileExistsError`, and changes nothing, if `path` holds a csv or tiles from elsewhere; `ValueError` if a
-    number is out of range.
+    once, or completes what was interrupted or cut short; with others it makes the folder what they say.
+    Raises `FileExistsError`, and changes nothing, if `path` holds a csv or tiles from elsewhere; `OSError`
+    where there is no room; `ValueError` if a number is out of range.
     """
     least = dict(n=1, n_test=0, size=32, seed=0, workers=1)
     given = dict(n=n, n_test=n_test, size=size, seed=seed, workers=1 if workers is None else workers)
@@ -477,11 +539,12 @@ def planet_synthetic(
         if not isinstance(value, (int, np.integer)) or value < least[name]:
             raise ValueError(f'{name} is {value!r}; give a whole number, {least[name]} or more.')
     plan = dict(recipe=_RECIPE, n=int(n), n_test=int(n_test), size=int(size), seed=int(seed))
-    path = Path(path).expanduser()
-    _claim(path, plan)
-    for folder in ['train-jpg', 'test-jpg'][:1 + (n_test > 0)]: (path/folder).mkdir(exist_ok=True)
-    jobs = [(str(path/f'{_OWN[kind]}{i}.jpg'), (plan['seed'], i, kind), plan['size'])
-            for kind, count in enumerate((n, n_test)) for i in range(count)]
-    _run([job for job in jobs if not os.path.exists(job[0])], workers, progress)
-    if not (path/'train_v2.csv').exists(): _write_csvs(path, plan)
+    path = _full(path)
+    if _done(path, plan): return path
+    _check_ours(path)
+    with _alone(path):
+        _claim(path, plan)
+        for folder in ['train-jpg', 'test-jpg'][:1 + (n_test > 0)]: (path/folder).mkdir(exist_ok=True)
+        _run(_missing(path, plan), workers, progress)
+        if not (path/'train_v2.csv').exists(): _write_csvs(path, plan)
     return path

@@ -65,9 +65,10 @@ def one_cycle(
     """
     if int(steps) != steps or steps < 1: raise ValueError(f'steps={steps!r}: a whole number, at least 1.')
     if not 0 < pct_start <= 1: raise ValueError(f'pct_start={pct_start!r}: a share, above 0 and at most 1.')
-    if not all(0 <= m < 1 for m in moms): raise ValueError(f'moms={moms!r}: each at least 0 and below 1.')
+    if np.shape(moms) != (2,) or not all(0 <= m < 1 for m in moms):
+        raise ValueError(f'moms={moms!r}: two numbers, each at least 0 and below 1.')
     final_div = div_factor*1e4 if final_div is None else final_div
-    if div_factor < 1 or final_div < 1:
+    if not (1 <= div_factor < math.inf and 1 <= final_div < math.inf):
         raise ValueError(f'div_factor={div_factor!r}, final_div={final_div!r}: each is at least 1.')
     peak = np.array([_check_rate(float(lr), 'a rate in max_lrs') for lr in np.atleast_1d(max_lrs)])
     t, up = np.arange(int(steps)), max(int(steps*pct_start), 1)
@@ -86,7 +87,7 @@ def lr_grid(
 
     Raises `ValueError` unless 0 < start < end and num_it is at least 1.
     """
-    if not (0 < start < end < math.inf) or num_it < 1:
+    if not (0 < start < end < math.inf) or num_it < 1 or num_it % 1:
         raise ValueError(f'start={start!r}, end={end!r}, num_it={num_it!r}: rates rise, in at least 1 step.')
     return start*(end/start)**(np.arange(num_it)/num_it)
 

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image as PILImage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .augment import _send, resample
-from .cache import _cannot_read, _resize, fit_window, stored_size
-from .data import Category, DataBunch, ImageList, ItemLists, _some, _vocabulary
+from .cache import _resize, fit_window, open_picture, stored_size
+from .core import plot_text
+from .data import Category, DataBunch, ImageList, ItemLists, _given, _name, _some, _vocabulary
 from .learner import Callback, Learner
-from .vision import _grouped, build, create_body
+from .vision import _check_data, _grouped, build_body
 
 # %% ../nbs/13_more_data_blocks.ipynb #b2b3f438
 class ImageDataBunch:
@@ -48,16 +48,14 @@ class ImageDataBunch:
 # %% ../nbs/13_more_data_blocks.ipynb #bb487fb7
 def _read_mask(mask:str, file:str, size:int|tuple[int,int]|None, c:int) -> Tensor: # uint8, shape (h, w)
     "The mask of picture `file`. Raises `ValueError` for one that is no mask, or not of this picture."
-    try:
-        with PILImage.open(mask) as picture: codes = np.array(picture)
-    except Exception as e: raise _cannot_read(mask, e) from e
+    with open_picture(mask) as picture: codes = np.array(picture)
     shape = stored_size(file)
     if codes.ndim != 2:
         raise ValueError(f'{mask} has {codes.shape[2]} channels; a mask has one, the class of each pixel.')
     if codes.shape != shape:
         raise ValueError(f'{mask} is {codes.shape}, its picture {file} is {shape} (height, width). They must '
                          'be equal; does the function name the right mask?')
-    wrong = np.unique(codes[(codes < 0) | (codes >= c)])
+    wrong = np.unique(codes[~np.isin(codes, range(c))])
     if len(wrong):
         raise ValueError(f'{mask} has the values {_some(wrong.tolist())}; the {c} classes are 0 to {c - 1}. '
                          'classes= must name every value, in order.')
@@ -72,12 +70,15 @@ class Mask(Category):
     @staticmethod
     def label(found:tuple, lists:ItemLists, classes:Sequence[str]|None) -> tuple:
         "Mask files. Raises `ValueError` without classes, `FileNotFoundError` naming the missing masks."
-        if classes is None or not 0 < len(classes) <= 256:
+        names = _given(classes) or []
+        if not 0 < len(names) <= 256:
             raise ValueError('masks need classes=, the names (1 to 256) of the numbers in them, in order; '
                              'often a codes.txt comes with them.')
+        none = [f for f, mask in zip(lists.items.files, found) if not isinstance(mask, (str, Path))]
+        if none: raise ValueError(f'{len(none)} pictures were given no path of a mask: {_some(none)}.')
         gone = [mask for mask in map(str, found) if not os.path.isfile(mask)]
         if gone: raise FileNotFoundError(f'{len(gone)} of {len(found)} pictures have no mask: {_some(gone)}.')
-        return tuple(map(str, found)), list(map(str, classes)), Mask
+        return tuple(map(str, found)), names, Mask
 
     @staticmethod
     def encode(labels, classes, files, size): # uint8, shape (n, h, w)
@@ -157,7 +158,8 @@ class PixelAccuracy:
         logits:Tensor,  # shape (n, c, h, w)
         targs:Tensor,   # class numbers, shape (n, h, w)
     ) -> None:
-        "Count one batch. Raises `ValueError` if the shapes do not fit."
+        "Count one batch. Raises `ValueError` if the shapes do not fit, or there are no masks."
+        if targs is None: raise ValueError('targs is None: tiles without masks cannot be scored.')
         n, c, *size = logits.shape
         if targs.shape != (n, *size):
             raise ValueError(f'logits (n, c, h, w) and masks (n, h, w) wanted, got {tuple(logits.shape)} and '
@@ -191,9 +193,9 @@ class MeanIoU(PixelAccuracy):
 # %% ../nbs/13_more_data_blocks.ipynb #da05d9f8
 def unet_learner(
     data,                           # a `DataBunch` of masks, with `c` classes
-    arch:Callable,                  # function that makes the network, for example `models.resnet34`
+    arch:Callable|str,              # function that makes the network, like `models.resnet34`; or its name
     pretrained:bool=True,           # start from ImageNet weights, frozen
-    weights:str|Path|None=None,     # a state dict to start from instead; counts as pretrained
+    weights:str|Path|None=None,     # a file to start from instead, frozen too: see `build_body`
     cut:int|None=None,              # see `create_body`
     split:int|None=None,            # see `create_body`
     metrics=None,                   # this and what follows: see `Learner`; None: pixel accuracy
@@ -201,13 +203,15 @@ def unet_learner(
     loss_func:Callable|None=None,
     wd:float=0.01,
     precision:str='auto',
+    activation:str|Callable|None=None,
 ) -> Learner: # three layer groups: early body, late body, the way up
     "A learner for masks: the body of `arch` and a new way back up to the size of the picture."
-    body, split = create_body(build(arch, pretrained, weights), cut, split)
-    net = UNet(body, data.c)
+    _check_data(data)
+    body = build_body(arch, pretrained, weights, cut, split)
+    net = UNet(body.layers, data.c)
     metrics = PixelAccuracy() if metrics is None else metrics
-    return _grouped(data, net, [body[:split], body[split:], net.decoder], arch,
-                    pretrained or weights is not None, metrics, callbacks, loss_func, wd, precision)
+    return _grouped(data, net, body, net.decoder, arch, metrics, callbacks, loss_func, wd, precision,
+                    activation)
 
 # %% ../nbs/13_more_data_blocks.ipynb #f6246d01
 def _on_tile(points:Tensor, shape:tuple[int,int], size:int|tuple[int,int]|None) -> Tensor:
@@ -240,12 +244,13 @@ def _pad(pairs:Sequence[tuple], pad_idx:int) -> tuple[Tensor, Tensor]:
     return boxes, labels
 
 def bb_pad_collate(
-    samples:Sequence[tuple],    # pairs (tile, (boxes (k, 4), labels (k,))), each with a k of its own
+    samples:Sequence[tuple],    # pairs (tile, (boxes (k, 4), labels (k,))), each with a k of its own, or None
     pad_idx:int=0,              # the label of what is filled up
-) -> tuple:                     # tiles (n, 3, h, w), then the pair boxes (n, m, 4), labels (n, m)
+) -> tuple:                     # tiles (n, 3, h, w), then the pair boxes (n, m, 4), labels (n, m), or None
     "A batch of tiles with boxes; where a tile has fewer than the most, nothings stand in front of its own."
+    xb = torch.stack([x.data for x, _ in samples])
     pairs = [y.data if isinstance(y, Category) else y for _, y in samples]
-    return torch.stack([x.data for x, _ in samples]), _pad(pairs, pad_idx)
+    return xb, None if None in pairs else _pad(pairs, pad_idx)
 
 # %% ../nbs/13_more_data_blocks.ipynb #c0bbde0a
 def _pixels(ax, y, x) -> tuple: # rows, columns
@@ -253,14 +258,19 @@ def _pixels(ax, y, x) -> tuple: # rows, columns
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     return top + (y + 1)/2*(bottom - top), left + (x + 1)/2*(right - left)
 
+def _numbers(o) -> np.ndarray: # float32, in one row; none if `o` is something else
+    try: return np.asarray(o, np.float32).reshape(-1)
+    except (TypeError, ValueError): return np.empty(0, np.float32)
+
 class Points(Category):
     "k points in every tile; batches are float, (n, 2k): y and x of each, -1 to 1 between the edges."
-    loss_func, moves = nn.MSELoss, True
+    loss_func, activation, moves = nn.MSELoss, 'none', True
 
     @staticmethod
     def label(found:tuple, lists:ItemLists, classes:Sequence[str]|None) -> tuple:
         "Points (y, x) in pixels. Raises `ValueError` unless all pictures have as many, of finite numbers."
-        points = tuple(np.asarray(o, np.float32).reshape(-1) for o in found)
+        if classes is not None: raise ValueError('points have no classes: leave classes= out.')
+        points = tuple(map(_numbers, found))
         k = max(1, Counter(len(p)//2 for p in points).most_common(1)[0][0])
         wrong = [f for f, p in zip(lists.items.files, points) if len(p) != 2*k or not np.isfinite(p).all()]
         points = tuple(p.reshape(-1, 2) for p in points) if not wrong else ()
@@ -285,42 +295,55 @@ class Points(Category):
     def __str__(self): return f'(y, x) {self.obj.round(1).tolist()}'
 
 # %% ../nbs/13_more_data_blocks.ipynb #46440293
-def _tile_boxes(obj:tuple, classes:Sequence[str], file:str, size) -> tuple[Tensor, Tensor]:
-    "Boxes (k, 4) and class numbers (k,) of one picture, on its tile."
+def _tile_boxes(obj:tuple, classes:Sequence[str], file:str, size) -> tuple: # a pair, and two counts
+    "Boxes (k, 4) and class numbers (k,) of a picture, on its tile; how many the picture lacks, and the tile."
     boxes, names = torch.tensor(obj[0], dtype=torch.float32).view(-1, 4), obj[1]
     labels = torch.tensor([classes.index(name) for name in names], dtype=torch.long)
     corners, shape = boxes.view(-1, 2), stored_size(file)
     inside, _ = _clip(_on_tile(corners, shape, None).view(-1, 4), labels)
-    gone = len(boxes) - len(inside)
-    if gone: print(f'{file}: boxes without area in the picture, dropped: {gone}')
-    return _clip(_on_tile(corners, shape, size).view(-1, 4), labels)
+    found = _clip(_on_tile(corners, shape, size).view(-1, 4), labels)
+    return found, len(boxes) - len(inside), len(inside) - len(found[0])
+
+def _say_dropped(why:str, files:Sequence[str], counts:Sequence[int]) -> None:
+    "One line for the boxes that a set loses, if it loses any."
+    where = [f for f, n in zip(files, counts) if n]
+    if where: print(f'boxes {why}, dropped: {sum(counts)}, of {_some(where)}')
 
 def _no_loss():
     raise ValueError('boxes have no loss here, and a Learner cannot train on them: a detection model brings '
                      'its own loss. Chapter 13 shows one.')
 
-def _are_boxes(o) -> bool: # a pair: as many boxes of four numbers as names
-    try: return len(o[0]) == len(o[1]) and all(len(box) == 4 for box in o[0])
-    except (TypeError, IndexError): return False
+def _are_boxes(o) -> bool: # a pair: as many boxes of four finite numbers as names
+    try:
+        boxes, names = o
+        named = not isinstance(names, str) and all(map(_name, names))
+        finite = all(len(box) == 4 and np.isfinite(np.asarray(box, float)).all() for box in boxes)
+        return named and finite and len(boxes) == len(names)
+    except (TypeError, ValueError): return False
 
 # %% ../nbs/13_more_data_blocks.ipynb #625d3bd7
 class Boxes(Category):
     "Boxes in a tile with their classes; batches are the pair that `bb_pad_collate` gives."
-    loss_func, moves, collate_fn = staticmethod(_no_loss), True, staticmethod(bb_pad_collate)
+    loss_func, activation, moves = staticmethod(_no_loss), 'none', True
+    collate_fn = staticmethod(bb_pad_collate)
 
     @staticmethod
     def label(found:tuple, lists:ItemLists, classes:Sequence[str]|None) -> tuple:
         "Pairs (boxes, names), boxes in pixels. Raises `ValueError` naming pictures that have something else."
         wrong = [f for f, o in zip(lists.items.files, found) if not _are_boxes(o)]
         if wrong: raise ValueError(f'no boxes (top, left, bottom, right), a name for each: {_some(wrong)}.')
-        names = {str(name) for _, names in found for name in names}
+        names = {_name(name) for _, names in found for name in names}
         if 'background' in names: raise ValueError("a box is called 'background', as class 0 is: rename it.")
         known = _vocabulary(names, None if classes is None else [c for c in classes if c != 'background'])
-        return tuple((boxes, list(map(str, names))) for boxes, names in found), ['background', *known], Boxes
+        labels = tuple((boxes, list(map(_name, names))) for boxes, names in found)
+        return labels, ['background', *known], Boxes
 
     @staticmethod
     def encode(labels, classes, files, size): # a list of pairs: boxes (k, 4), class numbers (k,)
-        return [_tile_boxes(o, classes, f, size) for o, f in zip(labels, files)]
+        tiles = [_tile_boxes(o, classes, f, size) for o, f in zip(labels, files)]
+        _say_dropped('without area in their picture', files, [outside for _, outside, _ in tiles])
+        _say_dropped('beside the square that is cut out', files, [cut for _, _, cut in tiles])
+        return [pair for pair, _, _ in tiles]
 
     @staticmethod
     def batch(yb, params, h, w):
@@ -336,7 +359,7 @@ class Boxes(Category):
             if not label: continue
             (y0, x0), (y1, x1) = _pixels(ax, top, left), _pixels(ax, bottom, right)
             ax.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color='white', scalex=False, scaley=False)
-            ax.text(x0 + 1, y0, classes[label], color='white', fontsize=8, va='top', weight='bold')
+            ax.text(x0 + 1, y0, plot_text(classes[label]), color='white', fontsize=8, va='top', weight='bold')
 
     def __str__(self): return f'{len(self.obj[1])} boxes'
 
@@ -358,7 +381,7 @@ def _boxes_by_picture(found:dict, prefix:str) -> tuple[list, list]:
         if gone: raise ValueError(f'annotations have {key} {_some(gone)}, not in its lists.')
     boxes = {}
     for o in found['annotations']:
-        left, top, width, height = o['bbox']
+        left, top, width, height = map(float, o['bbox'])
         lists = boxes.setdefault(files[o['image_id']], [[], []])
         lists[0].append([top, left, top + height, left + width])
         lists[1].append(names[o['category_id']])
@@ -369,7 +392,7 @@ def get_annotations(
     prefix:str='',  # goes before each picture's name
 ) -> tuple[list[str], list]: # names of pictures with boxes; for each [boxes, names], see `ObjectItemList`
     "Boxes by picture. Raises `ValueError` for another format, and pictures or categories that are missing."
-    try: return _boxes_by_picture(json.loads(Path(file).read_text()), prefix)
+    try: return _boxes_by_picture(json.loads(Path(file).read_bytes()), prefix)    # knows UTF-8, -16 and -32
     except (KeyError, TypeError, json.JSONDecodeError) as e:
         raise ValueError(f'{file} is no json in the format of COCO ({type(e).__name__}: {e}).') from e
     except ValueError as e: raise ValueError(f'{file}: {e}') from e

@@ -14,13 +14,18 @@ If-Range and ETag, and sends the md5 in x-goog-hash. What was asked is in `serve
 
 Faults: the first request meets the first, the second the second; the last one stays. {} is none.
     status=, headers=, html=True   answer with this status and these headers, as JSON or as a page
-    body=                          answer 200 with these bytes, a page
+    body=, json=True               answer 200 with these bytes, a page, or JSON
     cut=N, hang=SECONDS            promise everything, send N bytes, be silent so long, drop the connection
     expires=True                   afterwards every address given out so far is refused
     stall=SECONDS                  be silent before the answer
     wrong=N                        another byte at N than the md5 is of
     no_range=, no_length=, no_md5=, no_mark=True   leave out what these say; no_mark: neither ETag nor Last-Modified
     any_range=True                 do not look at If-Range
+    says={...}                     these headers instead of the true ones; None leaves one out
+    drip=SECONDS                   a byte, then silent so long, and so on to the end
+    slow_head=SECONDS              the same with the letters of a header, for ever
+    endless=True                   zeros until the client hangs up, in chunks, with no length; of a call: JSON without end
+    partly=True                    206, whatever was asked for
 """
 import base64, hashlib, json, re, threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -82,7 +87,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.ill = ills.pop(0) if len(ills) > 1 else ills[0]
         self.server.closing.wait(self.ill.get('stall', 0))
         page = self.ill.get('html') and b'<html>no</html>'
-        if 'body' in self.ill: self.send(200, self.ill['body'])
+        if 'endless' in self.ill and self.command == 'POST': return self.send_endless_json()
+        kind = {'Content-Type': 'application/json'} if 'json' in self.ill else {}
+        if 'body' in self.ill: self.send(200, self.ill['body'], kind)
         elif status := self.ill.get('status'):
             self.send(status, page or dict(code=status, message='as you wish'), self.ill.get('headers', {}))
         return 'status' in self.ill or 'body' in self.ill
@@ -152,17 +159,44 @@ class _Handler(BaseHTTPRequestHandler):
         if self.entry['range'] and same and not ill.get('no_range'):
             start = int(re.match(r'bytes=(\d+)-', self.entry['range'])[1])
             if start >= len(data): return self.send(416, b'<Error>no</Error>', {'Content-Range': f'bytes */{len(data)}'})
-        self.send_response(206 if start else 200)
-        if start: self.send_header('Content-Range', f'bytes {start}-{len(data) - 1}/{len(data)}')
-        if not ill.get('no_mark'): self.send_header('ETag', mark)
-        if not ill.get('no_md5'): self.send_header('x-goog-hash', f'crc32c=AAAAAA==,md5={digest}')
-        self.close_connection = 'no_length' in ill or 'cut' in ill
-        if 'no_length' in ill: self.send_header('Connection', 'close')
-        else: self.send_header('Content-Length', str(len(data) - start))
+        headers = {'Content-Length': str(len(data) - start), 'ETag': mark, 'x-goog-hash': f'crc32c=AAAAAA==,md5={digest}'}
+        if start: headers['Content-Range'] = f'bytes {start}-{len(data) - 1}/{len(data)}'
+        for less, header in dict(no_length='Content-Length', no_mark='ETag', no_md5='x-goog-hash', endless='Content-Length').items():
+            if less in ill: headers[header] = None
+        if 'no_length' in ill: headers['Connection'] = 'close'
+        if 'endless' in ill: headers['Transfer-Encoding'] = 'chunked'
+        self.close_connection = bool({'no_length', 'cut', 'endless', 'says', 'drip'} & ill.keys())
+        self.send_response(206 if start or 'partly' in ill else 200)
+        self.flush_headers()
+        self.drip(b'X-Slow: ' + b'x'*9999, ill.get('slow_head'))
+        for header, value in (headers | ill.get('says', {})).items():
+            if value is not None: self.send_header(header, value)
         self.end_headers()
+        if 'endless' in ill: return self.send_zeros()
         out = bytearray(data[start:][:ill.get('cut')])
         if 'wrong' in ill: out[ill['wrong']] ^= 1
+        if 'drip' in ill: return self.drip(out, ill['drip'])
         self.entry['sent'] = len(out)
         self.wfile.write(out)
         if ill.get('expires'): self.server.expired = self.server.links
         self.server.closing.wait(ill.get('hang', 0))
+
+    def drip(self, data, secs):
+        "Byte after byte, as long as somebody listens."
+        for i in range(len(data) if secs else 0):
+            self.wfile.write(data[i:i + 1])
+            self.entry['sent'] += 1
+            if self.server.closing.wait(secs): break
+
+    def send_zeros(self):
+        while not self.server.closing.is_set():
+            self.wfile.write(b'10000\r\n' + bytes(1 << 16) + b'\r\n')
+            self.entry['sent'] += 1 << 16
+
+    def send_endless_json(self):
+        self.close_connection = True
+        self.send_response(200)
+        for header in {'Content-Type': 'application/json', 'Transfer-Encoding': 'chunked'}.items(): self.send_header(*header)
+        self.end_headers()
+        self.send_zeros()
+        return True

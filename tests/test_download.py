@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import py7zr
 import pytest
+import requests
 from fake_kaggle import FakeKaggle, competition, key, token, user
 
 from planet_course import download
@@ -334,7 +335,7 @@ def test_the_mirror_breaks(ill, kind, kaggle, little, fails, tmp_path, hurry):
     kaggle.faults.clear(), kaggle.log.clear(), hurry({})
     assert content(planet_data(tmp_path/'new', source='kaggle')) == little
     last = kaggle.asked('archive.zip')[-1]
-    if kind is OfflineError and ill.get('cut', 0) > 1e5: assert last['range'] and last['sent'] < len(kaggle.mirror)
+    if kind is OfflineError and 'cut' in ill: assert last['range'] and last['sent'] < len(kaggle.mirror)
     else: assert not last['range']
 
 
@@ -345,7 +346,8 @@ def test_the_mirror_breaks_once(ill, kaggle, little, tmp_path, hurry):
     assert content(planet_data(tmp_path/'new', source='kaggle')) == little
     last = kaggle.asked('archive.zip')[-1]
     assert len(kaggle.asked('DownloadDataset')) == 2
-    assert last['range'] and last['sent'] < len(kaggle.mirror)/1.5 if ill.get('cut', 0) > 1e6 else not last['range']
+    assert bool(last['range']) == ('cut' in ill)
+    if ill.get('cut', 0) > 1e6: assert last['sent'] < len(kaggle.mirror)/1.5
 
 
 @pytest.mark.parametrize('status', [400, 403, 404, 410, 429])
@@ -419,7 +421,7 @@ def test_no_credentials(kaggle, fails, tmp_path, monkeypatch):
         error = fails(NoCredentialsError, tmp_path/'new', planet_data, tmp_path/'new', source='kaggle')
     assert not kaggle.log and not out.getvalue()
     assert all(word in str(error) for word in ('terminal', 'Colab', 'Kaggle notebook', 'https://www.kaggle.com/settings/api'))
-    for nonsense in (b' ', b'{}', b'[]', b'"KGAT"', b'\xff\xfe{'):
+    for nonsense in (b' ', b'{}', b'\xef\xbb\xbf', b'{"username": 5, "key": null}'):
         lay({'.kaggle/kaggle.json': nonsense, '.kaggle/access_token': b' '}, Path.home())
         fails(NoCredentialsError, tmp_path/'new', planet_data, tmp_path/'new', source='kaggle')
 
@@ -459,6 +461,52 @@ def test_old_credentials(variables, kaggle, fails, tmp_path, monkeypatch):
     for name, value in variables.items(): monkeypatch.setenv(name, value)
     fails(BadCredentialsError, tmp_path/'new', planet_data, tmp_path/'new', source='kaggle')
     assert len(kaggle.log) == 1
+
+
+dirt = {'a line break': '{}\n', 'of Windows': '{}\r\n', 'a byte order mark': '\ufeff{}', 'quotes': '"{}"\n', 'all of it': '\ufeff "{}" \r\n\0'}
+
+
+@pytest.mark.parametrize('dirty', dirt.values(), ids=dirt)
+@pytest.mark.parametrize('where', ['KAGGLE_API_TOKEN', 'KAGGLE_KEY', 'access_token', 'access_token in UTF-16', 'kaggle.json',
+                                   'kaggle.json in UTF-16', 'a value in kaggle.json', 'a file that is named'])
+def test_credentials_with_dirt_around_them(where, dirty, kaggle, tmp_path, monkeypatch):
+    "Whatever an editor or a shell puts around a token or key is taken off: Kaggle is asked with the bare one."
+    monkeypatch.delenv('KAGGLE_API_TOKEN')
+    place, code, home = where.split(' in UTF')[0], 'utf-16' if where.endswith('16') else 'utf-8', Path.home()
+    if place == 'KAGGLE_API_TOKEN': monkeypatch.setenv(place, dirty.replace('\0', '').format(token))
+    if place == 'KAGGLE_KEY': monkeypatch.setenv(place, dirty.replace('\0', '').format(key)), monkeypatch.setenv('KAGGLE_USERNAME', f'{user}\n')
+    if place == 'access_token': lay({'.kaggle/access_token': dirty.format(token).encode(code)}, home)
+    if place == 'kaggle.json': lay({'.kaggle/kaggle.json': dirty.replace('"', ' ').format(login.decode()).encode(code)}, home)
+    if place == 'a value in kaggle.json': lay({'.kaggle/kaggle.json': json.dumps(dict(username=user, key=dirty.format(key))).encode()}, home)
+    if place == 'a file that is named':
+        monkeypatch.setenv('KAGGLE_API_TOKEN', str(lay({'mine': dirty.format(token).encode()}, home)/'mine'))
+    assert download._login() in (dict(api_token=token), dict(username=user, password=key))
+    assert download._ask_kaggle(lambda k: len(kaggle.log)) == 0
+
+
+useless = {  # variables, files in the home folder, what the error names
+    'two words': (dict(KAGGLE_API_TOKEN='KGAT_secret two'), {}, 'KAGGLE_API_TOKEN'),
+    'a broken mark': (dict(KAGGLE_API_TOKEN='ï»¿KGAT_secret'), {}, 'KAGGLE_API_TOKEN'),
+    'an accent': (dict(KAGGLE_USERNAME='me', KAGGLE_KEY='secrét'), {}, 'KAGGLE_KEY'),
+    'a user with an accent': (dict(KAGGLE_USERNAME='Zoë', KAGGLE_KEY='secret'), {}, 'KAGGLE_USERNAME'),
+    'two lines': ({}, {'.kaggle/access_token': b'KGAT_secret\nKGAT_secret'}, '~/.kaggle/access_token'),
+    'half of UTF-16': ({}, {'.kaggle/access_token': b'\xff\xfes'}, '~/.kaggle/access_token'),
+    'Latin-1': ({}, {'.kaggle/kaggle.json': b'{"username": "Zo\xeb", "key": "secret"}'}, '~/.kaggle/kaggle.json'),
+    'half of it': ({}, {'.kaggle/kaggle.json': b'{"username": "me", "key": "secret'}, '~/.kaggle/kaggle.json'),
+    'a list': ({}, {'.kaggle/kaggle.json': b'["secret"]'}, '~/.kaggle/kaggle.json'),
+    'only the token': ({}, {'.kaggle/kaggle.json': b'secret'}, '~/.kaggle/kaggle.json'),
+    'a login of rubbish': ({}, {'.kaggle/credentials.json': b'{"refresh_token": "secret", "access_token_expiration": "soon"}'}, 'credentials.json'),
+    'a login with a mark': ({}, {'.kaggle/credentials.json': b'\xef\xbb\xbf' + oauth}, 'credentials.json')}
+
+
+@pytest.mark.parametrize('variables, files, named', useless.values(), ids=useless)
+def test_credentials_that_cannot_be_any(variables, files, named, kaggle, fails, tmp_path, monkeypatch):
+    "The error says where they stand, and not what they are; nobody is asked."
+    monkeypatch.delenv('KAGGLE_API_TOKEN')
+    for name, value in variables.items(): monkeypatch.setenv(name, value)
+    lay(files, Path.home())
+    error = fails(BadCredentialsError, tmp_path/'new', planet_data, tmp_path/'new', source='kaggle')
+    assert named in error.what and 'secr' not in str(error) and not kaggle.log
 
 
 # ---- plain downloads -------------------------------------------------------------------------------------------------
@@ -502,7 +550,7 @@ def test_untar_data_breaks(ill, kind, less, sample, little, noise, fails, tmp_pa
     fails(kind, tmp_path/'new', untar_data, URLs.PLANET_SAMPLE, tmp_path/'new')
     sample.fault('planet_sample.tgz', less), hurry({})
     assert is_sample(untar_data(URLs.PLANET_SAMPLE, tmp_path/'new'), little, noise)
-    last, kept = sample.log[-1], kind is OfflineError and ill.get('cut', 0) > 1e5 and 'no_mark' not in ill
+    last, kept = sample.log[-1], kind is OfflineError and 'cut' in ill and 'no_mark' not in ill
     assert bool(last['range']) == kept and (last['sent'] < len(sample.sample)) == (kept and not less)
 
 
@@ -569,6 +617,203 @@ def test_the_real_sample(real_sample, sample_tgz, server, monkeypatch):
     folder = planet_data(source='sample')
     theirs = {f'train-jpg/{file.name}': file.read_bytes() for file in (real_sample/'train').iterdir()}
     assert content(folder) == theirs | {'train_v2.csv': (real_sample/'labels.csv').read_bytes()} and len(theirs) == 1000
+
+
+# ---- a server's word -------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def plain(server, two, fails, tmp_path):
+    "A small archive at `plain.url`; `plain.get()` fetches it, `plain.refused(kind)` fails to, and is none the worse for it."
+    plain = SimpleNamespace(server=server, url=server.plain('x.tgz', pack(two, '.tgz')), folder=tmp_path/'new')
+    plain.get = lambda: content(untar_data(plain.url, plain.folder))
+    def refused(kind):
+        error = fails(kind, plain.folder, untar_data, plain.url, plain.folder)
+        server.faults.clear()
+        assert plain.get() == two
+        return error
+    plain.refused = refused
+    return plain
+
+
+@pytest.mark.parametrize('length', ['abc', '-5', '', '\xb2', '9'*5000, '1e3', '0x10'])
+def test_a_length_that_is_none(length, plain, two):
+    "Taken as not said: the archive itself tells whether it is whole."
+    plain.server.fault('x.tgz', dict(says={'Content-Length': length}))
+    assert plain.get() == two
+
+
+@pytest.mark.parametrize('length, kind', [(str(10**15), CorruptError), ('5, 7', DataError), ('1_0', CorruptError), ('+9', CorruptError)])
+def test_a_length_that_is_another(length, kind, plain):
+    plain.server.fault('x.tgz', dict(says={'Content-Length': length}))
+    plain.refused(kind)
+
+
+@pytest.mark.parametrize('after', ['-5', 'soon', '\xb2', '9'*5000, '', '1e3', '7 s'])
+def test_a_time_to_wait_that_is_none(after, plain, waits, monkeypatch):
+    monkeypatch.setattr(download, '_WAITS', (1, 2, 4, 8))
+    plain.server.fault('x.tgz', dict(status=429, headers={'Retry-After': after}))
+    plain.refused(RateLimitedError)
+    assert waits == [1, 2, 4, 8]
+
+
+astray = '', '?', '//', 'http://[::1', 'http://127.0.0.1:99999/', 'ftp://127.0.0.1/x', 'file:///etc/passwd', 'mailto:me', '\xff\xfe', \
+    f'http://{"a"*300}/', 'http://', 'http://me:s3cret@[x/?X-Goog-Signature=s3cret', 'ftp://me:s3cret@x/?X-Goog-Signature=s3)cret s3cret'
+
+
+@pytest.mark.parametrize('location', astray)
+def test_led_astray(location, plain):
+    "To nonsense, in a circle, to what is no web: refused at once, without showing what the address hides."
+    plain.server.fault('x.tgz', dict(status=302, headers={'Location': location}))
+    error = plain.refused(DataError)
+    assert 's3' not in str(error) and 'cret' not in str(error)
+
+
+@pytest.mark.parametrize('status', [204, 304, 300])
+def test_a_status_that_brings_no_file(status, plain):
+    plain.server.fault('x.tgz', dict(status=status))
+    plain.refused(OfflineError)
+
+
+@pytest.mark.parametrize('about', [None, 'bytes', 'bytes 0-1/2', 'bytes */*', '\xff', ''])
+def test_a_part_that_says_odd_things(about, sample, little, noise, tmp_path, monkeypatch):
+    "The third attempt begins anew."
+    monkeypatch.setattr(download, '_WAITS', (0.01, 0.01))
+    sample.fault('planet_sample.tgz', cut, dict(says={'Content-Range': about}), {})
+    assert is_sample(untar_data(URLs.PLANET_SAMPLE, tmp_path/'new'), little, noise)
+    assert [entry['range'] is None for entry in sample.log] == [True, False, True]
+
+
+@pytest.mark.parametrize('about', [None, 'bytes 5-9/10'])
+def test_a_part_that_nobody_asked_for(about, plain):
+    plain.server.fault('x.tgz', dict(partly=True, says={'Content-Range': about}))
+    plain.refused(OfflineError)
+
+
+@pytest.mark.parametrize('mark', ['"\xe9"', '"a\tb"'])
+def test_a_mark_that_cannot_be_sent_back(mark, sample, little, noise, tmp_path):
+    "It is not sent back: the second attempt begins anew, and nothing is stuck."
+    sample.fault('planet_sample.tgz', cut | dict(says=dict(ETag=mark)), dict(says=dict(ETag=mark)))
+    assert is_sample(untar_data(URLs.PLANET_SAMPLE, tmp_path/'new'), little, noise)
+
+
+@pytest.mark.parametrize('packed', ['gzip', 'x-gzip', 'deflate', 'br', 'GZIP, gzip'])
+def test_packed_though_we_asked_for_it_as_it_is(packed, plain):
+    "Nothing is unfolded: 30 kB would become 30 MB."
+    data = plain.server.files['x.tgz']
+    plain.server.files['x.tgz'] = gzip.compress(bytes(30_000_000))
+    plain.server.fault('x.tgz', dict(says={'Content-Encoding': packed}))
+    with pytest.raises(DataError, match='packs'): untar_data(plain.url, plain.folder)
+    assert sum(file.stat().st_size for file in plain.folder.rglob('*')) < 10_000 and len(plain.server.log) == 1
+    plain.server.files['x.tgz'] = data
+    plain.refused(DataError)
+
+
+@pytest.mark.parametrize('size', [None, 1000])
+def test_a_body_without_end(size, plain, monkeypatch):
+    "It stops at the length that is known, else at a bound."
+    monkeypatch.setattr(download, '_UNSAID', 1 << 20, raising=False)
+    if size: monkeypatch.setitem(download._SIZES, plain.url, size)
+    plain.server.fault('x.tgz', dict(endless=True))
+    with pytest.raises(CorruptError, match='more than 1,0'): untar_data(plain.url, plain.folder)
+    assert plain.server.log[0]['sent'] < 1e7 and not visible(plain.folder)  # what the sockets hold among it
+    download._SIZES.pop(plain.url, None)
+    plain.refused(CorruptError)
+
+
+def test_kaggle_without_end(kaggle, fails, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, '_ANSWER', 1 << 20, raising=False)
+    kaggle.fault('ListDataFiles', dict(endless=True))
+    fails(OfflineError, tmp_path/'new', planet_data, tmp_path/'new', source='kaggle')
+    assert kaggle.log[0]['sent'] < 1e7
+
+
+@pytest.mark.parametrize('says', [b'[]', b'5', b'{"files": 5}', b'{"files": [5]}', b'{"code": "x"}', b'{"code": 500}', b'['*99_999], ids=str)
+def test_kaggle_lists_nonsense(says, kaggle, little, tmp_path):
+    "An error of ours, or a list without the tables: those of the mirror are used."
+    kaggle.fault('ListDataFiles', dict(body=says, json=True))
+    with contextlib.suppress(DataError): assert content(planet_data(tmp_path/'new', source='kaggle')) == wanted(little, 'mirror')
+
+
+@pytest.mark.parametrize('ill', [dict(drip=0.05), dict(slow_head=0.05)], ids=['body', 'head'])
+def test_a_drip(ill, plain, monkeypatch):
+    "A byte now and then keeps any time-out from firing: too slow is given up, what has come is kept."
+    monkeypatch.setattr(download, '_SLOWEST', (1000, 0.2), raising=False)
+    monkeypatch.setattr(download, '_PATIENCE', 0.3, raising=False)
+    plain.server.fault('x.tgz', ill)
+    start = time.monotonic()
+    with pytest.raises(OfflineError): untar_data(plain.url, plain.folder)
+    assert time.monotonic() - start < 5
+    assert [entry['range'] is None for entry in plain.server.log] == [True, 'drip' not in ill]
+    monkeypatch.setattr(download, '_PATIENCE', 30)
+    plain.refused(OfflineError) if 'drip' in ill else plain.server.faults.clear()
+    assert plain.get()
+
+
+def test_from_https_to_http(two, fails, tmp_path, monkeypatch):
+    "Refused; the other way round is fine."
+    asked = []
+    def send(adapter, request, **_):
+        asked.append(request.url)
+        answer = requests.Response()
+        answer.url, answer.request, answer.raw = request.url, request, io.BytesIO(pack(two, '.tgz'))
+        answer.status_code = 200 if len(asked) % 2 == 0 else 302
+        if answer.status_code == 302: answer.headers['Location'] = f'{to}://example.org/x.tgz'
+        return answer
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, 'send', send)
+    to = 'https'
+    for begin in ('http', 'https'): assert content(untar_data(f'{begin}://example.org/x.tgz', tmp_path/begin)) == two
+    asked.clear()
+    to = 'http'
+    error = fails(DataError, tmp_path/'new', untar_data, 'https://example.org/x.tgz', tmp_path/'new')
+    assert 'https' in error.what and asked == ['https://example.org/x.tgz']
+
+
+def test_a_netrc_is_left_alone(kaggle, little, plain, two, tmp_path):
+    "Passwords of other programs are sent to nobody, neither to the first address nor to where it leads."
+    lines = '\n'.join(f'machine {host} login me password s3cret' for host in ('127.0.0.1', 'localhost'))
+    lay({'.netrc': lines.encode(), '_netrc': lines.encode()}, Path.home())
+    assert plain.get() == two and plain.server.log[-1]['auth'] == ''
+    plain.server.fault('y.tgz', dict(status=302, headers={'Location': plain.url}))
+    plain.server.plain('y.tgz', b'')
+    assert content(untar_data(plain.url.replace('/x.', '/y.'), tmp_path/'y')) == two
+    assert content(planet_data(tmp_path/'kaggle', source='kaggle')) == little
+    assert {entry['auth'] for entry in kaggle.log if entry['method'] == 'GET'} == {''}
+
+
+def test_a_proxy_is_used(server, two, tmp_path, monkeypatch):
+    "One that the environment names, with its exceptions."
+    server.plain('x.tgz', pack(two, '.tgz'))
+    monkeypatch.setenv('http_proxy', server.url)
+    monkeypatch.setenv('no_proxy', 'other.invalid')
+    assert content(untar_data('http://nowhere.invalid/files/x.tgz', tmp_path/'new')) == two
+    with pytest.raises(OfflineError): untar_data('http://other.invalid/files/x.tgz', tmp_path/'other')
+    assert len(server.log) == 1
+
+
+@pytest.mark.parametrize('status', [404, 418, 503, None])
+def test_what_an_address_hides(status, plain, nobody, two):
+    "User, password and signature are used, and never shown: not by an error, not on the way to it."
+    secret = lambda url: url.replace('http://', 'http://me:s3cret@') + '?key=s3(c)ret'
+    plain.url = secret(plain.url if status else f'{nobody}/x.tgz')
+    if status:
+        plain.server.fault('x.tgz', dict(status=status))
+        error = plain.refused(DataError if status == 418 else FileGoneError if status == 404 else OfflineError)
+        assert plain.server.log[-1]['auth'] == 'Basic'
+    else:
+        with pytest.raises(OfflineError) as e: untar_data(plain.url, plain.folder)
+        error = e.value
+    assert not [secret for secret in ('s3', 'cret', 'me:', 'key=') if secret in str(error) + error.page]
+
+
+@pytest.mark.parametrize('end', ['..', '.', '', '..tgz', '..tar.7z', '.tgz', '...tgz', '.ssh', '.ssh.tgz', 'a\\b.tgz', '\0.tgz', 'x'*400, '\x1b.tgz'])
+def test_an_address_that_names_nothing(end, tmp_path):
+    "Such a name would lead to a folder that is there already, or out of where the new one goes."
+    for folder in ('data', 'data/.ssh', 'data/b'): (tmp_path/folder).mkdir()
+    before = snapshot(tmp_path)
+    with pytest.raises(ValueError, match='name of an archive'): untar_data(f'http://127.0.0.1:9/files/{end}', tmp_path/'data')
+    for url in ('', 'http://127.0.0.1:9', 'http://[::1/x.tgz'):
+        with pytest.raises(ValueError, match='name of an archive'): untar_data(url, tmp_path/'data')
+    assert snapshot(tmp_path) == before
 
 
 # ---- archives --------------------------------------------------------------------------------------------------------
@@ -833,13 +1078,32 @@ def much_too_large(jpeg):
     return jpeg[:at] + (65_500).to_bytes(2, 'big')*2 + jpeg[at + 4:]
 
 
-@pytest.mark.parametrize('spoil', [lambda jpeg: b'', lambda jpeg: sign_in, lambda jpeg: jpeg[:len(jpeg)//2], much_too_large],
-                         ids=['empty', 'a page', 'half', 'much too large'])
+endless_program = b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n{} loop\n'
+
+
+@pytest.mark.parametrize('spoil', [lambda jpeg: b'', lambda jpeg: sign_in, lambda jpeg: jpeg[:len(jpeg)//2], much_too_large,
+                                   lambda jpeg: endless_program],
+                         ids=['empty', 'a page', 'half', 'much too large', 'a program'])
 def test_a_tile_that_is_no_picture(spoil, few, fails, tmp_path):
     files = few | {'train-jpg/train_0.jpg': spoil(few['train-jpg/train_0.jpg'])}
     archive = put(tmp_path, 'x.tar.7z', pack(files, '.tar.7z'))
     error = fails(CorruptError, tmp_path/'new', planet_data, tmp_path/'new', source=archive)
     assert 'train_0.jpg' in str(error)
+
+
+def test_a_program_is_not_run(tmp_path, monkeypatch):
+    "PIL's reader of EPS, which starts Ghostscript, is never asked; nor is a pipe opened, which would wait for ever."
+    from PIL import EpsImagePlugin
+    monkeypatch.setattr(EpsImagePlugin.EpsImageFile, '_open', lambda *_: pytest.fail('PIL was to read a program'))
+    with pytest.raises(Exception, match='cannot identify'): download._decode(put(tmp_path, 'train_0.jpg', endless_program))
+
+
+def test_a_pipe_among_the_tiles(few, fails, tmp_path):
+    folder = lay(few, tmp_path/'mine')
+    (folder/'train-jpg'/'train_0.jpg').unlink()
+    os.mkfifo(folder/'train-jpg'/'train_0.jpg')
+    error = fails(CorruptError, folder, planet_data, folder)
+    assert 'train_0.jpg' in error.what and 'no plain file' in error.what
 
 
 @pytest.mark.parametrize('name', ['caf\udce9.txt', '\x1b[2J\r.txt'], ids=['Latin-1', 'control characters'])
@@ -875,6 +1139,24 @@ def test_untar_data_and_odd_names(kind, names, few, tmp_path, server):
     assert isinstance(e.value, (CorruptError, UnsafeArchiveError)) and not visible(tmp_path/'new')
     server.plain(f'odd{kind}', pack(few, kind))
     assert content(untar_data(url, tmp_path/'new')) == few, 'the odd one was kept'
+
+
+sparse = {'a map of words': {'GNU.sparse.map': 'a,b'}, 'an odd map': {'GNU.sparse.map': '0,1,2'}, 'no map': {'GNU.sparse.size': '5'},
+          'size': {'GNU.sparse.size': 'x', 'GNU.sparse.map': '0,1'}, 'real size': {'GNU.sparse.realsize': 'x', 'GNU.sparse.map': '0,1'},
+          'below zero': {'GNU.sparse.realsize': '-5', 'GNU.sparse.map': '0,1'}, 'huge': {'GNU.sparse.map': '0,' + '9'*400},
+          'version 1': {'GNU.sparse.major': '1', 'GNU.sparse.minor': '0'}, 'all right': {'GNU.sparse.size': '3', 'GNU.sparse.map': '0,3'},
+          'version 1 of words': {'GNU.sparse.major': '1', 'GNU.sparse.minor': '0', 'GNU.sparse.realsize': 'x'}}
+
+
+@pytest.mark.parametrize('headers', sparse.values(), ids=sparse)
+@pytest.mark.parametrize('kind', ['.tar', '.tgz', '.tar.7z'])
+def test_files_with_holes(kind, headers, few, fails, tmp_path):
+    "tarfile trusts what a header says about holes; we take no such file, and rubbish there is damage."
+    info = tarfile.TarInfo('train-jpg/train_9.jpg')
+    info.size, info.pax_headers = 1024, headers
+    archive = put(tmp_path, f'holes{kind}', pack(few, kind, info))
+    with pytest.raises((CorruptError, UnsafeArchiveError)): planet_data(tmp_path/'new', source=archive)
+    assert not visible(tmp_path/'new')
 
 
 def test_untar_data_and_a_name_with_a_zero(tmp_path, server):
@@ -919,6 +1201,16 @@ def test_a_full_disk_while_downloading(less, kaggle, little, disk, fails):
     fails(DiskFullError, disk/'new', planet_data, disk/'new', source='kaggle')
     enlarge(disk)
     assert content(planet_data(disk/'new', source='kaggle')) == little
+
+
+@pytest.mark.parametrize('number', [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_while_drawing(number, fails, tmp_path, monkeypatch):
+    def full(*args, **kwargs): raise OSError(number, os.strerror(number))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, 'write_bytes', full)
+        error = fails(DiskFullError, tmp_path/'none', planet_data, tmp_path/'new', 'synthetic', n=3)
+    assert str(tmp_path/'new') in error.what
+    assert len(content(planet_data(tmp_path/'new', 'synthetic', n=3))) == 6
 
 
 def test_too_little_room_is_known_before(sample, disk, fails):
@@ -1234,7 +1526,7 @@ def test_mount(place, tables, source, little, tmp_path, capfd):
 
 def test_auto_takes_the_nearest(few, tmp_path, capfd, monkeypatch):
     "Local, mount, archive, synthetic: each when those before it are not there; nobody is asked for anything."
-    monkeypatch.setattr(download.requests, 'get', None)
+    monkeypatch.setattr(download, '_send', None)
     for gone, route in enumerate(('local', 'mount', 'archive', 'synthetic')):
         folder = lay({'train.tar.7z': pack(few, '.tar.7z')} if gone < 3 else {}, tmp_path/route)
         if gone < 2: lay(arranged(few, 'mirror'), tmp_path/'input'/'planets-dataset')
@@ -1303,6 +1595,80 @@ def test_a_folder_that_cannot_be_written_to(how, planet, tmp_path, capfd):
         again = snapshot(tmp_path/'course')
         assert planet_data(disk/'mine') == folder and snapshot(tmp_path/'course') == again
     finally: subprocess.run(['umount', '-l', disk], check=True)
+
+
+def test_links_that_lead_back(few, tmp_path, capfd):
+    "A link to itself, one to the folder above, a ring of two: each folder is looked at once, each archive unpacked once."
+    folder = lay({'train.zip': zipped(few)}, tmp_path/'mine')
+    for name, to in dict(itself='itself', above='..', here='.').items(): (folder/name).symlink_to(to)
+    (folder/'sub').mkdir()
+    (folder/'sub'/'back').symlink_to(folder)
+    assert download._find(folder) == ({}, [folder/'train.zip'], [])
+    assert content(planet_data(tmp_path/'new', source=folder)) == few
+
+
+@pytest.mark.parametrize('source', ['auto', 'local', 'archive'])
+@pytest.mark.parametrize('what', ['lost+found', 'my.zip', 'sub/train_v2.csv'])
+def test_what_cannot_be_read_is_said(what, source, few, tmp_path, capfd, monkeypatch):
+    "Left out, in one line; what can be read is used."
+    folder = lay({'good/train.zip': zipped(few)}, tmp_path/'mine')
+    if what == 'lost+found': (folder/what).mkdir()
+    else: lay({what: b''}, folder)
+    def refusing(do):
+        def look(path='.', *args, **kwargs):
+            if str(path) == str(folder/what): raise PermissionError(errno.EACCES, 'Permission denied', str(path))
+            return do(path, *args, **kwargs)
+        return look
+    for name in ('scandir', 'listdir'): monkeypatch.setattr(os, name, refusing(getattr(os, name)))
+    monkeypatch.setattr(download, 'open', refusing(open), raising=False)
+    monkeypatch.setattr(Path, 'read_bytes', refusing(Path.read_bytes))
+    assert content(planet_data(tmp_path/'new', source=folder) if source == 'auto' else planet_data(folder, source)) == few
+    said = capfd.readouterr().out
+    assert said.count('cannot be read') == 1 and f'{folder/what} (Permission denied)' in said
+
+
+def test_names_that_a_terminal_would_obey(few, fails, tmp_path, capfd):
+    "Of archives, folders and tiles: written out, in one line."
+    name = 'a\x1b[2J\r\nb'
+    folder = lay({f'{name}.zip': zipped(few | {'other': b''})}, tmp_path/name)
+    assert content(planet_data(folder)) == few
+    shown = capfd.readouterr().out
+    assert r'a\x1b[2J\r\nb' in shown and '\x1b' not in shown and '\r' not in shown
+    for call in (lambda: planet_data(folder/'none', 'archive'), lambda: planet_data(put(tmp_path, f'{name}.zip', b'x'))):
+        with pytest.raises(DataError) as e: call()
+        assert len(str(e.value).splitlines()) == 3 and all(line.isprintable() for line in str(e.value).splitlines())
+    with pytest.raises(FileExistsError) as e: planet_data(folder, source='sample')
+    assert str(e.value).isprintable()
+
+
+@pytest.fixture
+def nobody_at_home(monkeypatch):
+    "A user whom the system does not know, as in many containers."
+    pytest.importorskip('pwd')
+    for name in ('HOME', 'PLANET_COURSE_HOME'): monkeypatch.delenv(name)
+    monkeypatch.setattr(os, 'getuid', lambda: 54321)
+
+
+def test_no_home(nobody_at_home, few, kaggle, fails, tmp_path, capfd, monkeypatch):
+    "Folders that are named in full are used; where a home is needed, the error says what to set instead."
+    folder = lay(few, tmp_path/'mine')
+    assert planet_data(folder) == folder and str(folder) in capfd.readouterr().out
+    assert content(planet_data(tmp_path/'new', source=folder)) == few
+    monkeypatch.delenv('KAGGLE_API_TOKEN')
+    fails(NoCredentialsError, tmp_path/'newer', planet_data, tmp_path/'newer', source='kaggle')
+    for call in (planet_data, Config.data_path, lambda: planet_data(source='sample'), lambda: planet_data('~/mine')):
+        with pytest.raises(ValueError, match='PLANET_COURSE_HOME|HOME'): call()
+    with pytest.raises(ValueError, match='PLANET_COURSE_HOME'): planet_data(n=3)
+    monkeypatch.setenv('PLANET_COURSE_HOME', str(tmp_path/'course'))
+    assert planet_data(n=3) == tmp_path/'course'/'data'/'planet_synthetic_3'
+
+
+@pytest.mark.parametrize('home, shown', [('/', '{tmp_path}/mine'), ('{tmp_path}', '~/mine'), ('{tmp_path}/mi', '{tmp_path}/mine')])
+def test_home_is_shown_as_a_tilde(home, shown, few, tmp_path, capfd, monkeypatch):
+    folder = lay(few, tmp_path/'mine')
+    monkeypatch.setenv('HOME', home.format(tmp_path=tmp_path))
+    planet_data(folder)
+    assert f' tiles in {shown.format(tmp_path=tmp_path)} (' in capfd.readouterr().out
 
 
 def test_a_broken_link_and_a_pipe_among_the_archives(few, tmp_path):

@@ -1,8 +1,12 @@
 """Masks, boxes and points where the chapter does not show them: odd sizes, test tiles, what must be refused."""
+import json, os
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
+from conftest import shared
+from PIL import Image as PILImage
 from torchvision import models
 
 from planet_course.augment import get_transforms
@@ -10,8 +14,8 @@ from planet_course.cache import decode
 from planet_course.core import seed_everything
 from planet_course.data import ImageList
 from planet_course.predictor import export_model, predict, tta
-from planet_course.tasks import (Boxes, MeanIoU, ObjectItemList, PixelAccuracy, PointsItemList, SegmentationItemList, _on_tile,
-                                 _read_mask, bb_pad_collate, unet_learner)
+from planet_course.tasks import (Boxes, Mask, MeanIoU, ObjectItemList, PixelAccuracy, Points, PointsItemList, SegmentationItemList,
+                                 _on_tile, _read_mask, bb_pad_collate, get_annotations, unet_learner)
 
 codes = ['nothing', 'left', 'right']
 
@@ -71,14 +75,20 @@ def test_a_batch_without_boxes():
 
 
 def test_test_tiles_have_no_target(scene):
-    "A collate function for boxes is not asked to fill up what has none."
+    "A collate function for boxes has nothing to fill up where nothing is known."
     path, boxes = scene
     lists = ObjectItemList.from_folder(path/'images').split_none().label_from_func(lambda f: boxes[f.name])
     data = lists.add_test([path/'images/0.png']).transform(size=64).databunch(2, collate_fn=bb_pad_collate)
     xb, yb = data.one_batch('test')
-    assert xb.shape == (1, 3, 64, 64) and not yb.any()
+    assert xb.shape == (1, 3, 64, 64) and yb is None
     assert data.show_batch(1, ds_type='test').shape == (1, 1)
     assert [str(y) for _, y in data.test_ds] == ['']
+
+
+def test_each_kind_names_its_activation():
+    from planet_course.core import activations
+    named = {kind.__name__: kind.activation for kind in (Mask, Points, Boxes)}
+    assert named == {'Mask': 'softmax', 'Points': 'none', 'Boxes': 'none'} and activations.keys() >= set(named.values())
 
 
 def test_lists_keep_their_kind(scene):
@@ -140,3 +150,121 @@ def test_accuracy_is_chosen_by_the_data(scene):
 
 def test_boxes_have_no_loss_of_ours():
     with pytest.raises(ValueError, match='boxes have no loss here'): Boxes.loss_func()
+
+
+@pytest.mark.parametrize('value, dtype', [(257, np.uint16), (65536, np.int32), (-1, np.int32), (256., np.float32), (1.5, np.float32),
+                                          (float('nan'), np.float32), (float('inf'), np.float32), (3, np.uint8)], ids=str)
+def test_mask_values_are_neither_wrapped_nor_cut_off(scene, value, dtype):
+    "One pixel that is no class number: whatever the type of the numbers, the error shows it."
+    codes = np.ones((97, 131), dtype)
+    codes[5, 7] = value
+    mask = scene[0]/'odd.tif'
+    PILImage.fromarray(codes).save(mask)
+    with pytest.raises(ValueError, match=f'has the values {value}'): _read_mask(str(mask), str(scene[0]/'images/0.png'), None, 3)
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.int32, np.float32, bool])
+def test_masks_of_any_type_of_number(scene, dtype):
+    codes = np.eye(97, 131).astype(dtype)
+    PILImage.fromarray(codes).save(scene[0]/'odd.tif')
+    assert np.array_equal(_read_mask(str(scene[0]/'odd.tif'), str(scene[0]/'images/0.png'), None, 2), np.eye(97, 131))
+
+
+@pytest.mark.parametrize('orientation', [1, 3, 6])
+def test_a_mask_is_upright_as_its_picture(tmp_path, orientation):
+    "A camera's picture lies on its side in the file; its mask was drawn upright, or has the same note."
+    undone = {1: lambda a: a, 3: lambda a: np.rot90(a, 2), 6: lambda a: np.rot90(a)}[orientation]
+    pixels, codes = np.zeros((40, 60, 3), np.uint8), np.zeros((40, 60), np.uint8)
+    pixels[:20, :10], codes[:20, :10] = 255, 1
+    exif = PILImage.Exif()
+    exif[274] = orientation
+    PILImage.fromarray(undone(pixels)).save(tmp_path/'picture.png', exif=exif)
+    PILImage.fromarray(undone(codes)).save(tmp_path/'noted.png', exif=exif)
+    PILImage.fromarray(codes).save(tmp_path/'drawn.png')
+    tile = decode(tmp_path/'picture.png')
+    for name in ('noted.png', 'drawn.png'):
+        mask = _read_mask(str(tmp_path/name), str(tmp_path/'picture.png'), None, 2)
+        assert torch.equal(mask == 1, tile[0] == 255) and mask.sum() == 200
+
+
+def test_a_mask_that_is_no_picture(scene):
+    "A PostScript program and a pipe are named, and neither is run nor waited for."
+    (scene[0]/'program.png').write_bytes(b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n{} loop')
+    os.mkfifo(scene[0]/'pipe.png')
+    for name in ('program.png', 'pipe.png'):
+        with pytest.raises(ValueError, match=name): _read_mask(str(scene[0]/name), str(scene[0]/'images/0.png'), 64, 3)
+
+
+def test_masks_need_a_path_and_names(scene):
+    split = SegmentationItemList.from_folder(scene[0]/'images').split_none()
+    mask = lambda f: None if f.stem == '3' else scene[0]/'masks'/f.name
+    with pytest.raises(ValueError, match='1 pictures were given no path of a mask: .*3.png'): split.label_from_func(mask, classes=codes)
+    for bad, says in ((None, 'masks need'), ([], 'masks need'), ('left', 'a list of names'), (['left', 'left'], 'twice: left')):
+        with pytest.raises(ValueError, match=says): split.label_from_func(lambda f: f, classes=bad)
+    with pytest.raises(ValueError, match='targs is None'): PixelAccuracy().update(torch.zeros(1, 3, 4, 4), None)
+
+
+@pytest.mark.parametrize('bad', [([[0, 0, 9, float('nan')]], ['left']), ([[0, 0, 9, 9]]*2, 'ab'), ([[0, 0, 9, 9]], [None]),
+                                 ([[0, 0, 9, 9]], [float('nan')]), ([[0, 0, 9, 'x']], ['left']), 7], ids=str)
+def test_boxes_with_a_hole(scene, bad):
+    split = ObjectItemList.from_folder(scene[0]/'images').split_none()
+    with pytest.raises(ValueError, match='a name for each: .*2.png'):
+        split.label_from_func(lambda f: bad if f.stem == '2' else scene[1][f.name])
+
+
+def test_points_that_are_words_are_named(scene):
+    split = PointsItemList.from_folder(scene[0]/'images').split_none()
+    for bad in ('left', None, {'y': 1}):
+        with pytest.raises(ValueError, match='not 1 points .*4.png'): split.label_from_func(lambda f: bad if f.stem == '4' else (1, 2))
+
+
+def test_points_have_no_classes(scene):
+    split = PointsItemList.from_folder(scene[0]/'images').split_none()
+    with pytest.raises(ValueError, match='points have no classes'): split.label_from_func(lambda f: (1, 2), classes=['y', 'x'])
+
+
+def test_boxes_that_a_set_loses_are_counted_in_one_line(scene, capsys):
+    path, boxes = scene
+    lists = ObjectItemList.from_folder(path/'images').split_by_idx([0]).label_from_func(
+        lambda f: ([*boxes[f.name][0], [40, 0, 60, 9], [0, 200, 9, 210]], [*boxes[f.name][1], 'left', 'left']))
+    lists.transform(size=(97, 131)).databunch(2).one_batch()
+    out = capsys.readouterr().out
+    assert out.count('without area in their picture, dropped: 6, of') == 1 and 'beside' not in out
+    _, (_, labels) = lists.transform(size=64).databunch(6).one_batch('valid')
+    out = capsys.readouterr().out
+    assert out.count('beside the square that is cut out, dropped: 6, of') == 1 and (labels > 0).sum() == 2
+
+
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
+def test_annotations_are_read_as_they_are_written(tmp_path, encoding, monkeypatch):
+    "Whatever the locale: json says by its first bytes how it is written."
+    import locale
+    monkeypatch.setattr(locale, 'getencoding', lambda: 'cp1252')
+    found = dict(images=[dict(id=1, file_name='été.png')], categories=[dict(id=1, name='höhle')],
+                 annotations=[dict(image_id=1, category_id=1, bbox=[1, 2, 3, 4])])
+    (tmp_path/'a.json').write_bytes(json.dumps(found, ensure_ascii=False).encode(encoding))
+    assert get_annotations(tmp_path/'a.json') == (['été.png'], [[[[2, 1, 6, 4]], ['höhle']]])
+    found['annotations'][0]['bbox'] = ['1', 'b', '3', '4']
+    (tmp_path/'a.json').write_text(json.dumps(found))
+    with pytest.raises(ValueError, match='a.json'): get_annotations(tmp_path/'a.json')
+
+
+def test_the_coco_cell_without_a_transform_step():
+    "As the notes have it, in today's words: all pictures are 128 x 128."
+    path = shared/'data'/'coco_tiny'
+    if not path.is_dir(): pytest.skip('COCO: no ../shared/data/coco_tiny')
+    img2bbox = dict(zip(*get_annotations(path/'train.json')))
+    lists = ObjectItemList.from_folder(path/'train').split_by_rand_pct().label_from_func(lambda o: img2bbox[o.name])
+    data = lists.databunch(bs=16, collate_fn=bb_pad_collate)
+    assert (data.size, len(data.train_ds), len(data.valid_ds)) == ((128, 128), 160, 40)
+    boxes, labels = bb_pad_collate([(x, y) for x, y in (data.valid_ds[i] for i in range(3))])[1]
+    assert labels.shape[0] == 3 and boxes.shape == (*labels.shape, 4) and (labels > 0).any()
+
+
+def test_a_name_with_dollars_is_drawn_over_its_box(scene):
+    import matplotlib.pyplot as plt
+    lists = ObjectItemList.from_folder(scene[0]/'images').split_none().label_from_func(lambda f: (scene[1][f.name][0], ['$x_{1$', 'b']))
+    ax, = lists.transform(size=(97, 131)).databunch(1).show_batch(1).flat
+    ax.figure.canvas.draw()
+    assert {t.get_text() for t in ax.texts} == {r'\$x_{1\$', 'b'}
+    plt.close('all')

@@ -1,0 +1,168 @@
+"""Files that are whole or not there, whoever is killed on the way; a place to write; memory that is kept and given back."""
+import errno, multiprocessing, os, resource, signal, stat, subprocess, sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from planet_course import core
+from planet_course.core import staged, writable_folder
+
+
+@pytest.fixture(scope='module')
+def spawn():
+    "Starts processes that have the module loaded already."
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(['planet_course.core'])
+    return context
+
+
+def write_half(file, began, go_on):
+    "Half a file, then wait for ever, or for a word."
+    with staged(file) as temp:
+        temp.write_text('half')
+        began.set()
+        go_on.wait()
+        temp.write_text('other')
+
+
+def half_written(spawn, file):
+    began, go_on = spawn.Event(), spawn.Event()
+    process = spawn.Process(target=write_half, args=(file, began, go_on))
+    process.start()
+    assert began.wait(60)
+    return process, go_on
+
+
+def test_the_dead_are_removed_and_the_living_left_alone(tmp_path, spawn):
+    file = tmp_path/'a [1].pth'
+    living, go_on = half_written(spawn, file)
+    dead = [half_written(spawn, file)[0] for _ in range(2)]
+    assert len(os.listdir(tmp_path)) == 3
+    for process in dead:
+        process.kill()
+        process.join()
+    with staged(file) as temp:
+        assert len(os.listdir(tmp_path)) == 2       # the living one's and ours
+        temp.write_text('mine')
+    assert file.read_text() == 'mine' and len(os.listdir(tmp_path)) == 2
+    go_on.set()
+    living.join(60)
+    assert living.exitcode == 0 and file.read_text() == 'other' and os.listdir(tmp_path) == [file.name]
+
+
+def test_many_writers_of_one_file(tmp_path):
+    "They look for the dead all the time, and never take one another for dead."
+    def write(i):
+        with staged(tmp_path/'a') as temp: temp.write_bytes(bytes([i])*1000)
+    with ThreadPoolExecutor(16) as pool: list(pool.map(write, range(200)))
+    found = (tmp_path/'a').read_bytes()
+    assert os.listdir(tmp_path) == ['a'] and len(found) == 1000 and len(set(found)) == 1
+
+
+def test_a_library_may_write_another_file_under_the_name(tmp_path):
+    "As safetensors does: the lock must not be on the file that goes."
+    with staged(tmp_path/'a') as temp:
+        other = temp.with_name('other')
+        other.write_text('whole')
+        other.chmod(0o600)
+        os.replace(other, temp)
+        with staged(tmp_path/'a') as second: second.write_text('second')
+    assert (tmp_path/'a').read_text() == 'whole' and os.listdir(tmp_path) == ['a']
+    assert stat.S_IMODE((tmp_path/'a').stat().st_mode) != 0o600
+
+
+def test_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    done = []
+    def fsync(handle): done.append('folder' if stat.S_ISDIR(os.fstat(handle).st_mode) else 'file')
+    def replace(old, new, replace=os.replace): done.append('name') or replace(old, new)
+    monkeypatch.setattr(os, 'fsync', fsync)
+    monkeypatch.setattr(os, 'replace', replace)
+    with staged(tmp_path/'a') as temp: temp.write_text('x')
+    assert done == ['file', 'name', 'folder']
+
+
+def test_links_and_modes(tmp_path):
+    (tmp_path/'there').mkdir()
+    target, link = tmp_path/'there'/'a', tmp_path/'link'
+    link.symlink_to(target)
+    for text in 'first', 'second':      # the first time the link leads nowhere yet
+        with staged(link) as temp: temp.write_text(text)
+        assert link.is_symlink() and target.read_text() == text
+        target.chmod(0o640)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    target.chmod(0o440)
+    for name in target, link:
+        with pytest.raises(PermissionError, match='read-only.*chmod u.w'):
+            with staged(name) as temp: temp.write_text('third')
+    assert target.read_text() == 'second' and os.listdir(tmp_path/'there') == ['a']
+    os.mkfifo(tmp_path/'pipe')
+    with pytest.raises(FileExistsError, match='no plain file'):
+        with staged(tmp_path/'pipe'): pass
+
+
+def test_a_full_disk(tmp_path, monkeypatch):
+    "The file's own size limit stands in for it; the old file stays, and the error has place, cause and number."
+    file = tmp_path/'a'
+    file.write_text('old')
+    before = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[0][1]))
+    try:
+        with pytest.raises(OSError, match=f'no room for {file}.*Free some space in {tmp_path}') as told:
+            with staged(file) as temp: temp.write_bytes(bytes(20_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before[0])
+        signal.signal(signal.SIGXFSZ, before[1])
+    assert told.value.errno == errno.EFBIG and file.read_text() == 'old' and os.listdir(tmp_path) == ['a']
+    def full(handle): raise OSError(errno.ENOSPC, 'No space left on device')
+    monkeypatch.setattr(os, 'fsync', full)          # some disks say so only then
+    with pytest.raises(OSError, match='no room for'):
+        with staged(file) as temp: temp.write_text('new')
+    assert file.read_text() == 'old' and os.listdir(tmp_path) == ['a']
+
+
+def test_a_system_without_locks_for_folders(tmp_path, monkeypatch):
+    "Nothing is removed then, for nobody knows who lives."
+    monkeypatch.setattr(core, 'fcntl', None)
+    (tmp_path/'a.0.tmp').mkdir()
+    with staged(tmp_path/'a') as temp: temp.write_text('x')
+    assert sorted(os.listdir(tmp_path)) == ['a', 'a.0.tmp'] and (tmp_path/'a').read_text() == 'x'
+
+
+def test_no_home_and_no_such_user(tmp_path, monkeypatch):
+    import pwd
+    def unknown(uid): raise KeyError(f'getpwuid(): uid not found: {uid}')
+    (tmp_path/'file').touch()
+    for name in 'HOME', 'XDG_CACHE_HOME': monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, 'getpwuid', unknown)
+    assert writable_folder(tmp_path/'here') == tmp_path/'here'
+    with pytest.raises(OSError, match='models cannot be written to.*XDG_CACHE_HOME'): writable_folder(tmp_path/'file'/'models')
+    monkeypatch.setenv('HOME', str(tmp_path/'file'))
+    with pytest.raises(OSError, match='models cannot be written to.*XDG_CACHE_HOME'): writable_folder(tmp_path/'file'/'models')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path/'cache'))
+    assert writable_folder(tmp_path/'file'/'models').parent == tmp_path/'cache'/'planet_course'
+
+
+resident = """
+import os
+from pathlib import Path
+from planet_course.core import give_back_memory, keep_freed_memory
+def resident(): return int(Path('/proc/self/statm').read_text().split()[1])*os.sysconf('SC_PAGE_SIZE')
+def use(): np.ones(40_000_000, np.uint8)
+use()
+before, kept = resident(), keep_freed_memory()
+use()
+held, given = resident() - before, give_back_memory()
+after = resident() - before
+use()
+print([kept, held > 30e6, given, after < 10e6, resident() - before < 10e6])
+"""
+
+
+@pytest.mark.skipif(core._glibc() is None, reason='another C library than glibc')
+def test_memory_is_kept_and_given_back():
+    "In a process of its own: what other tests freed would count too."
+    run = subprocess.run([sys.executable, '-c', resident], capture_output=True, text=True, check=True)
+    *said, result = run.stdout.splitlines()
+    assert len(said) == 1 and 'process' in said[0] and 'give_back_memory()' in said[0]
+    assert result == str([True]*5)
