@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['imagenet_stats', 'PICTURE_FORMATS', 'activations', 'seed_everything', 'default_device', 'show_images', 'in_notebook',
            'LiveTable', 'keep_freed_memory', 'give_back_memory', 'free_memory', 'PlanetFolder', 'planet_folder',
-           'writable_folder', 'staged', 'one_line', 'cell_text', 'plot_text', 'files_below', 'progress', 'softmax',
-           'as_they_are']
+           'writable_folder', 'staged', 'one_line', 'cell_text', 'plot_text', 'shell_line', 'files_below', 'progress',
+           'softmax', 'as_they_are']
 
 # %% ../nbs/00_core.ipynb #b140d51e
-import ctypes, errno, hashlib, html, os, platform, random, shutil, sys, tempfile
+import ctypes, errno, hashlib, html, os, platform, random, shlex, shutil, sys, tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterable, Iterator, NamedTuple, Sequence
@@ -335,6 +335,22 @@ def plot_text(
 ) -> str:       # what matplotlib draws as it stands
     "For a title or label in a plot: `$` is a dollar."
     return text.replace('$', r'\$')
+
+# %% ../nbs/00_core.ipynb #8bd144ce
+def shell_line(
+    program:str,        # a command that came with this Python's packages
+    *files:str|Path,    # what it is given
+) -> str: # can be typed into a terminal, in any folder
+    "A command line: the program by its path where its name alone is not found, files quoted, `~` for the home folder."
+    found = shutil.which(program) is not None
+    return ' '.join([program if found else _quoted(Path(sys.executable).with_name(program)), *map(_quoted, files)])
+
+def _quoted(file:str|Path) -> str:
+    "A path as a shell takes it."
+    file = Path(file).absolute()
+    home = os.path.expanduser('~')
+    if not file.is_relative_to(home): return shlex.quote(str(file))
+    return f'~/{shlex.quote(str(file.relative_to(home)))}'
 
 # %% ../nbs/00_core.ipynb #cb53cae3
 def _visit(folder:Path, depth:int|None, above:tuple, closed:list) -> list[Path]:
