@@ -1,5 +1,5 @@
 """What the benchmarks share: the tiles, the machine's line, timing, memory, tables."""
-import gc, hashlib, os, platform, statistics, sys, threading, time
+import gc, hashlib, os, platform, shutil, statistics, sys, threading, time
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,18 +26,21 @@ def add_data_args(parser, tiles:int):
 def tile_table(data:str|None, n:int) -> tuple[pd.DataFrame, Path]:
     """A table of n rows, `file` and `tags`, and the folder of the files.
 
-    The files are links in `bench/data`: the tiles may be somebody else's, and caches go beside them. A smaller set is linked to several times.
+    The files are hard links in `bench/data`, or copies where that is another disk: the tiles may be somebody else's, and caches go beside them.
+    A smaller set is there several times.
     """
     folder = planet_folder(data or planet_synthetic(here/'data'/'synthetic'))
     df = pd.read_csv(folder.path/folder.csv)
     df = df.iloc[np.arange(n) % len(df)].reset_index(drop=True)
     key = hashlib.sha256(os.path.abspath(folder.path).encode()).hexdigest()[:8]
-    path = here/'data'/f'links-{n}-{key}'
+    path = here/'data'/f'tiles-{n}-{key}'
     path.mkdir(parents=True, exist_ok=True)
     files = [f'{i}-{name}{folder.suffix}' for i, name in enumerate(df.iloc[:, 0])]
     for file, name in zip(files, df.iloc[:, 0]):
-        tile = os.path.abspath(folder.path/folder.folder/f'{name}{folder.suffix}')
-        if not (path/file).is_symlink(): (path/file).symlink_to(tile)
+        tile = os.path.realpath(folder.path/folder.folder/f'{name}{folder.suffix}')
+        if (path/file).exists(): continue
+        try: os.link(tile, path/file)
+        except OSError: shutil.copyfile(tile, path/file)
     return pd.DataFrame(dict(file=files, tags=df.iloc[:, 1])), path
 
 

@@ -12,7 +12,7 @@ A tour, from tiles to labels (`planet_course.NAME?` says more of each name):
     data = src.transform(get_transforms(flip_vert=True), size=128).databunch(bs=64).normalize(imagenet_stats)
     learn = create_cnn(data, models.resnet50, metrics=fbeta)
     learn.fit_one_cycle(5, slice(1e-2))
-    predict(learn, path/'train'/'train_0.jpg').labels
+    predict(learn, path/'train'/'train_10001.jpg').labels
 
 The modules, each built by a chapter in `nbs/`:
 

@@ -245,19 +245,31 @@ class _Learner(Learner):
 # %% ../nbs/16_from_your_notes.ipynb #326d6073
 def create_cnn(data, arch:Callable, pretrained:bool=True, weights:str|Path|None=None, metrics=None,
                ps:float=0.5, wd:float=0.01) -> Learner: # with the notes' `get_preds` and `export`
-    "A learner for pictures; for the parameters, and more of them, see `vision.create_cnn`."
+    """A learner for pictures; for the parameters, and more of them, see `vision.create_cnn`.
+
+    Returns:
+        with the notes' `get_preds` and `export`
+    """
     return _Learner(vision.create_cnn(data, arch, pretrained, weights, metrics=metrics, ps=ps, wd=wd))
 
 # %% ../nbs/16_from_your_notes.ipynb #f6b66977
 def cnn_learner(data, arch:Callable, pretrained:bool=True, weights:str|Path|None=None, metrics=None,
                 ps:float=0.5, wd:float=0.01) -> Learner: # see `create_cnn`
-    "Generation 3's name of `create_cnn`."
+    """Generation 3's name of `create_cnn`.
+
+    Returns:
+        see `create_cnn`
+    """
     _say('cnn_learner', 'create_cnn')
     return create_cnn(data, arch, pretrained, weights, metrics, ps, wd)
 
 def unet_learner(data, arch:Callable, pretrained:bool=True, weights:str|Path|None=None, metrics=None,
                  wd:float=0.01) -> Learner: # with the notes' `get_preds`
-    "A learner for masks; for the parameters, and more of them, see `tasks.unet_learner`."
+    """A learner for masks; for the parameters, and more of them, see `tasks.unet_learner`.
+
+    Returns:
+        with the notes' `get_preds`
+    """
     return _Learner(tasks.unet_learner(data, arch, pretrained, weights, metrics=metrics, wd=wd))
 
 # %% ../nbs/16_from_your_notes.ipynb #50374f94
@@ -290,7 +302,11 @@ class ImageDataBunch(tasks.ImageDataBunch):
     def from_csv(cls, path:str|Path, folder:str='.', label_delim:str|None=None, csv_labels:str='labels.csv',
                  valid_pct:float=0.2, suffix:str='', ds_tfms:Sequence|None=None, size=None, bs:int=64,
                  seed:int|None=42, sep:str|None=None) -> DataBunch: # sep: the old name of label_delim
-        "As `tasks.ImageDataBunch.from_csv`."
+        """As `tasks.ImageDataBunch.from_csv`.
+
+        Returns:
+            sep: the old name of label_delim
+        """
         return super().from_csv(path, folder, _delim(label_delim, sep), csv_labels, valid_pct, suffix,
                                 ds_tfms, size, bs, seed)
 

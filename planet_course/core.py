@@ -28,6 +28,9 @@ def seed_everything(
 
     On a CPU the same seed on the same machine gives bit-identical training. On a GPU some kernels add numbers
     in an order that varies, so losses agree to a few digits only.
+
+    Parameters:
+        seed: any integer from 0 to 2**32 - 1
     """
     if not 0 <= seed < 2**32:
         raise ValueError(f'seed is {seed}; NumPy takes whole numbers from 0 to {2**32 - 1}.')
@@ -39,7 +42,14 @@ def seed_everything(
 def default_device(
     verbose:bool=True, # print one line that says what was chosen
 ) -> torch.device: # `cuda` if PyTorch sees a GPU, else `cpu`
-    "The fastest device that every chapter of this course runs on."
+    """The fastest device that every chapter of this course runs on.
+
+    Parameters:
+        verbose: print one line that says what was chosen
+
+    Returns:
+        `cuda` if PyTorch sees a GPU, else `cpu`
+    """
     if torch.cuda.is_available():
         props, device = torch.cuda.get_device_properties(0), torch.device('cuda')
         text = f'{props.name}, {props.total_memory / 2**30:.0f} GiB'
@@ -58,7 +68,17 @@ def show_images(
     ncols:int|None=None,            # pictures in a row; by default the grid is as square as possible
     figsize:tuple|None=None,        # inches (width, height); by default 2.2 for a picture
 ) -> np.ndarray: # the matplotlib axes, shape (rows, ncols); unused ones are switched off
-    "Draw a grid of pictures. Raises `ValueError` for an empty list, and when the number of titles differs."
+    """Draw a grid of pictures. Raises `ValueError` for an empty list, and when the number of titles differs.
+
+    Parameters:
+        images: pictures, (3, h, w) or (1, h, w); uint8, or float in [0, 1] (clamped)
+        titles: one for each picture
+        ncols: pictures in a row; by default the grid is as square as possible
+        figsize: inches (width, height); by default 2.2 for a picture
+
+    Returns:
+        the matplotlib axes, shape (rows, ncols); unused ones are switched off
+    """
     import matplotlib.pyplot as plt
     if not len(images): raise ValueError('no pictures to show: `images` is empty.')
     if titles is not None and len(titles) != len(images):
@@ -77,7 +97,11 @@ def show_images(
 
 # %% ../nbs/00_core.ipynb #c8d4dc78
 def in_notebook() -> bool: # `True` in a Jupyter kernel, `False` in a terminal, a script or a test
-    "Can this process show HTML?"
+    """Can this process show HTML?
+
+    Returns:
+        `True` in a Jupyter kernel, `False` in a terminal, a script or a test
+    """
     return 'IPython' in sys.modules and hasattr(sys.modules['IPython'].get_ipython(), 'kernel')
 
 def _cell(value) -> str:
@@ -91,7 +115,11 @@ def _html_row(cells:Sequence[str], tag:str) -> str:
 
 # %% ../nbs/00_core.ipynb #8d0ea3ae
 class LiveTable:
-    "A table that is shown as it grows: HTML in a notebook, aligned text elsewhere."
+    """A table that is shown as it grows: HTML in a notebook, aligned text elsewhere.
+
+    Parameters:
+        columns: headings, left to right
+    """
     def __init__(self,
         columns:Sequence[str], # headings, left to right
     ):
@@ -105,7 +133,11 @@ class LiveTable:
     def add(self,
         row:Sequence, # one value for each column; floats are shown with six decimals, `None` as #na#
     ) -> None:
-        "Append a row and show it. Raises `ValueError` when the number of values differs from the columns."
+        """Append a row and show it. Raises `ValueError` when the number of values differs from the columns.
+
+        Parameters:
+            row: one value for each column; floats are shown with six decimals, `None` as #na#
+        """
         if len(row) != len(self.columns):
             raise ValueError(f'{len(row)} values for {len(self.columns)} columns: {self.columns}.')
         self.rows.append([_cell(v) for v in row])
@@ -134,6 +166,9 @@ def keep_freed_memory() -> bool: # False where the C library is not glibc: then 
     """Let freed blocks of any size wait for their next use, in all of this process; one printed line says so.
 
     Source: mallopt(3), M_MMAP_MAX and M_TRIM_THRESHOLD.
+
+    Returns:
+        False where the C library is not glibc: then nothing changes
     """
     libc = _glibc()
     if libc is None: return False
@@ -146,6 +181,9 @@ def give_back_memory() -> bool: # False where the C library is not glibc: then n
     """Undo `keep_freed_memory`: what is free goes back to the system, now and from now on.
 
     Source: mallopt(3) for the values that a process starts with, malloc_trim(3).
+
+    Returns:
+        False where the C library is not glibc: then nothing changes
     """
     libc = _glibc()
     if libc is None: return False
@@ -158,7 +196,14 @@ def give_back_memory() -> bool: # False where the C library is not glibc: then n
 def free_memory(
     device:torch.device, # a GPU, or the CPU
 ) -> int: # bytes
-    "What a run may fill: what is free on a GPU, half of the machine's memory on a CPU."
+    """What a run may fill: what is free on a GPU, half of the machine's memory on a CPU.
+
+    Parameters:
+        device: a GPU, or the CPU
+
+    Returns:
+        bytes
+    """
     if device.type == 'cuda':
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + kept
@@ -167,7 +212,14 @@ def free_memory(
 
 # %% ../nbs/00_core.ipynb #43f6617f
 class PlanetFolder(NamedTuple):
-    "Where labels and tiles lie below `path`."
+    """Where labels and tiles lie below `path`.
+
+    Attributes:
+        path: the folder that holds both
+        csv: name of the label file: columns `image_name,tags`
+        folder: name of the folder with the training tiles
+        suffix: what follows a tile's name in the csv
+    """
     path: Path     # the folder that holds both
     csv: str       # name of the label file: columns `image_name,tags`
     folder: str    # name of the folder with the training tiles
@@ -181,6 +233,9 @@ def planet_folder(
     """Find the competition's labels and training tiles in `path`.
 
     Raises `FileNotFoundError` if no layout fits.
+
+    Parameters:
+        path: a folder that may hold the tiles, in any of the three layouts
     """
     path = Path(path).expanduser()
     for csv, folder in _layouts:
@@ -204,6 +259,12 @@ def writable_folder(
     """Find a place to write, by writing. When it is not `folder` itself, one printed line says where it is.
 
     Raises `OSError` if there is no such place in the user's cache either.
+
+    Parameters:
+        folder: the folder that we would like to write to; made if it is missing
+
+    Returns:
+        `folder`, or where that cannot be written a folder of the same name in the user's cache
     """
     folder = Path(folder)
     try:
@@ -296,6 +357,12 @@ def staged(
 
     Raises `FileNotFoundError` if there is no such folder, `IsADirectoryError` if `file` is a folder,
     `PermissionError` if it is read-only, `OSError` naming the place when the disk is full.
+
+    Parameters:
+        file: the file to be; its folder exists. Of a link, what it points to
+
+    Returns:
+        where to write meanwhile
     """
     file = _target(file)
     place, handle = None, None
@@ -320,20 +387,41 @@ PICTURE_FORMATS = 'JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF'   # for PIL.Image.
 def one_line(
     text:str,   # anything
 ) -> str:       # what can be printed, in one line
-    "For a terminal: characters that do not show are written out, a line break as `\\n`, escape as `\\x1b`."
+    """For a terminal: characters that do not show are written out, a line break as `\\n`, escape as `\\x1b`.
+
+    Parameters:
+        text: anything
+
+    Returns:
+        what can be printed, in one line
+    """
     return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
 
 def cell_text(
     text:str,   # anything
 ) -> str:       # what a spreadsheet shows as text
-    "For a cell of a csv: one line, and an apostrophe before what a spreadsheet would take for a formula."
+    """For a cell of a csv: one line, and an apostrophe before what a spreadsheet would take for a formula.
+
+    Parameters:
+        text: anything
+
+    Returns:
+        what a spreadsheet shows as text
+    """
     text = one_line(text)
     return f"'{text}" if text.startswith(('=', '+', '-', '@')) else text
 
 def plot_text(
     text:str,   # anything
 ) -> str:       # what matplotlib draws as it stands
-    "For a title or label in a plot: `$` is a dollar."
+    """For a title or label in a plot: `$` is a dollar.
+
+    Parameters:
+        text: anything
+
+    Returns:
+        what matplotlib draws as it stands
+    """
     return text.replace('$', r'\$')
 
 # %% ../nbs/00_core.ipynb #8bd144ce
@@ -341,7 +429,15 @@ def shell_line(
     program:str,        # a command that came with this Python's packages
     *files:str|Path,    # what it is given
 ) -> str: # can be typed into a terminal, in any folder
-    "A command line: the program by its path where its name alone is not found, files quoted, `~` for the home folder."
+    """A command line: the program by its path where its name alone is not found, files quoted, `~` for the home folder.
+
+    Parameters:
+        program: a command that came with this Python's packages
+        files: what it is given
+
+    Returns:
+        can be typed into a terminal, in any folder
+    """
     found = shutil.which(program) is not None
     return ' '.join([program if found else _quoted(Path(sys.executable).with_name(program)), *map(_quoted, files)])
 
@@ -377,6 +473,13 @@ def files_below(
     """Walk through a folder: links are followed, hidden names left out, and one line names what is closed.
 
     Raises `OSError` if `folder` itself cannot be read.
+
+    Parameters:
+        folder: where to begin
+        depth: how many levels of folders to look at, 1: only `folder` itself; None: all
+
+    Returns:
+        files, and whatever else is no folder, sorted within each folder
     """
     os.listdir(folder)
     closed = []
@@ -435,7 +538,21 @@ def progress(
     delay:float=.5,             # seconds before anything is shown
     disable:bool=False,         # show nothing
 ) -> tqdm: # yields the items; has `update(n)` and `close()`, and is a context manager that closes
-    "A progress bar that vanishes: HTML in a notebook, else one line on standard error if that is a terminal."
+    """A progress bar that vanishes: HTML in a notebook, else one line on standard error if that is a terminal.
+
+    Parameters:
+        items: what to go through; None: call `update(n)` on what is returned
+        total: how many there are; by default `len(items)` where that is known
+        desc: what is going on, in a word or two
+        unit: what is counted
+        unit_scale: write 1.5M for 1,500,000
+        initial: how many are done already
+        delay: seconds before anything is shown
+        disable: show nothing
+
+    Returns:
+        yields the items; has `update(n)` and `close()`, and is a context manager that closes
+    """
     notebook = in_notebook()
     quiet = disable or any(not bar.disable for bar in _bars)
     if not quiet and not notebook: quiet = None     # tqdm's word for 'unless it is a terminal'
@@ -449,13 +566,27 @@ def progress(
 def softmax(
     logits:Tensor,  # shape (n, c, ...)
 ) -> Tensor:        # the same shape; sums to 1 over the c classes
-    "Probabilities of classes that exclude each other."
+    """Probabilities of classes that exclude each other.
+
+    Parameters:
+        logits: shape (n, c, ...)
+
+    Returns:
+        the same shape; sums to 1 over the c classes
+    """
     return logits.softmax(1)
 
 def as_they_are(
     logits:Tensor,  # any shape
 ) -> Tensor:        # the same tensor
-    "For outputs that are no logits."
+    """For outputs that are no logits.
+
+    Parameters:
+        logits: any shape
+
+    Returns:
+        the same tensor
+    """
     return logits
 
 activations = {'sigmoid': torch.sigmoid, 'softmax': softmax, 'none': as_they_are}

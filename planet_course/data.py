@@ -26,7 +26,12 @@ from .core import default_device, files_below, free_memory, one_line, plot_text,
 
 # %% ../nbs/05_data_block.ipynb #e66dd879
 class Image:
-    "One tile: decoded when its pixels are first asked for, shown as a picture in a notebook."
+    """One tile: decoded when its pixels are first asked for, shown as a picture in a notebook.
+
+    Parameters:
+        file: the picture file
+        size: pixels, as for `decode`
+    """
     def __init__(self,
         file:str|Path,                     # the picture file
         size:int|tuple[int,int]|None=None, # pixels, as for `decode`
@@ -35,24 +40,43 @@ class Image:
 
     @cached_property
     def px(self) -> Tensor: # uint8, shape (3, h, w)
-        "The pixels as bytes."
+        """The pixels as bytes.
+
+        Returns:
+            uint8, shape (3, h, w)
+        """
         return decode(self.file, self.size)
 
     @property
     def data(self) -> Tensor: # float in [0, 1], shape (3, h, w)
-        "The pixels as floats."
+        """The pixels as floats.
+
+        Returns:
+            float in [0, 1], shape (3, h, w)
+        """
         return self.px.float()/255
 
     @property
     def shape(self) -> tuple[int,int,int]: # channels, height, width
-        "The shape; the file is opened only if no size was set."
+        """The shape; the file is opened only if no size was set.
+
+        Returns:
+            channels, height, width
+        """
         if self.size is None: return tuple(self.px.shape)
         return (3, self.size, self.size) if isinstance(self.size, int) else (3, *self.size)
 
     def show(self,
         ax=None, # matplotlib axes; None: new ones
     ):           # the axes
-        "Draw the tile."
+        """Draw the tile.
+
+        Parameters:
+            ax: matplotlib axes; None: new ones
+
+        Returns:
+            the axes
+        """
         if ax is None: return show_images([self.px])[0, 0]
         ax.imshow(self.px.permute(1, 2, 0))
         ax.axis('off')
@@ -86,15 +110,16 @@ def _column(df:pd.DataFrame, col:int|str) -> pd.Series:
 
 def _pictures(path:Path, extensions:str|Sequence[str]) -> tuple:
     "Pictures below a folder, sorted, hidden ones left out. Raises `FileNotFoundError` if there are none."
-    if not path.is_dir(): raise FileNotFoundError(f'no folder at {one_line(str(path))}. Check the path.')
+    where = f'no pictures below {one_line(str(path))}'
+    if not path.is_dir(): raise FileNotFoundError(f'{where}: there is no such folder. Check the path.')
     endings = [extensions] if isinstance(extensions, str) else list(extensions)
     wanted = {f'.{e.lstrip(".").lower()}' for e in endings}
     found = [f for f in files_below(path) if f.suffix.lower() in wanted]
-    files = tuple(str(f) for f in found if f.is_file())
-    odd = [str(f) for f in found if not f.is_file()]
+    files = tuple(str(f) for f in found if os.path.isfile(f))
+    odd = [str(f) for f in found if not os.path.isfile(f)]
     if odd: print(f'left out {len(odd)} that are called pictures and are no files: {_some(odd)}')
     if files: return files
-    raise FileNotFoundError(f'no pictures below {one_line(str(path))}: looked for {_some(endings)}.')
+    raise FileNotFoundError(f'{where}: looked for {_some(endings)}.')
 
 # %% ../nbs/05_data_block.ipynb #93accf92
 def _encoding_of(head:bytes) -> str:
@@ -120,6 +145,8 @@ def _read_csv(csv:Path, sep:str=',', encoding:str='utf-8', header:int|str|None=0
         raise FileNotFoundError(f'no table at {csv}. Check the path and the name; '
                                 f'planet_folder({str(csv.parent)!r}) finds the usual layouts.')
     with open(csv, 'rb') as f: head = f.read(2)
+    if head == b'PK' and csv.suffix != '.zip':
+        raise ValueError(f'{csv} is an Excel sheet or a zip file, no csv. Save the sheet as csv first.')
     other = _encoding_of(head) if encoding == 'utf-8' else 'utf-8'
     try:
         if other.startswith('utf-16'): raise UnicodeError(f'it begins with {head}')
@@ -141,6 +168,12 @@ def _spelling(file:str) -> tuple[str,str]:
     stem, ending = os.path.splitext(unicodedata.normalize('NFC', name.casefold()).strip())
     return folder, stem.rstrip() + ending
 
+def _files_in(folder:str) -> Iterator[str]:
+    "The files in a folder, and links to files."
+    for entry in os.scandir(folder or '.'):
+        file = os.path.join(folder, entry.name)
+        if entry.is_file(follow_symlinks=False) or os.path.isfile(file): yield file
+
 def _nearest(file:str, alike:Sequence[str], there:Iterable[str]) -> str:
     "A sentence on the files nearest to one that is not there: those that look alike, or by letters."
     folder, name = os.path.split(file)
@@ -158,7 +191,7 @@ def _find_files(files:Sequence[str]) -> tuple:
     if gone:
         raise FileNotFoundError(f'no tile folder at {_some(gone)}. Give folder=<its name below path>, get '
                                 'tiles with planet_data(), or make some with planet_synthetic().')
-    there = {os.path.join(d, e.name) for d in folders for e in os.scandir(d or '.') if e.is_file()}
+    there = {f for d in folders for f in _files_in(d)}
     missing = [f for f in files if f not in there]
     if not missing: return tuple(files)
     alike = {}
@@ -240,13 +273,12 @@ def _rand_split(n:int, valid_pct:float, seed:int|None) -> tuple:
 # %% ../nbs/05_data_block.ipynb #b9375226
 _claims = {'true': True, '1': True, '1.0': True, 'false': False, '0': False, '0.0': False}
 
-def _mask(col:pd.Series) -> np.ndarray: # bool, one for each row
+def _mask(col:pd.Series, cure:str) -> np.ndarray: # bool, one for each row
     "A column of True and False, or of 1 and 0, also as text. Raises `ValueError` naming rows with more."
     found = [_claims.get(str(value).strip().lower()) for value in col]
     wrong = [f'row {i} has {value!r}' for i, value in enumerate(col.tolist()) if found[i] is None]
     if not wrong: return np.array(found, bool)
-    raise ValueError(f'column {col.name!r} is not True and False, or 1 and 0, alone: {_some(wrong)}. Make '
-                     "such a column: df['is_valid'] = df['part'] == 'valid', for instance.")
+    raise ValueError(f'column {col.name!r} is not True and False, or 1 and 0, alone: {_some(wrong)}. {cure}')
 
 def _row_numbers(rows:Iterable, n:int) -> np.ndarray:
     "Rows out of `n`, from numbers or from a mask. Raises `ValueError` for what is neither."
@@ -286,7 +318,8 @@ class _Splits:
     ) -> 'ItemLists':
         "By a column of the tiles' table. Raises `ValueError` for a column of something else."
         if self.df is None: raise ValueError('no table came with these tiles: use split_by_idx.')
-        return self.split_by_idx(_mask(_column(self.df, col)))
+        cure = "Make such a column: df['is_valid'] = df['part'] == 'valid', for instance."
+        return self.split_by_idx(_mask(_column(self.df, col), cure))
 
     def split_by_folder(self,
         train:str='train', # the folder below the path with the training tiles
@@ -309,7 +342,13 @@ class _Splits:
 # %% ../nbs/05_data_block.ipynb #85b3184c
 @dataclass(frozen=True, repr=False, eq=False)
 class ImageList(_Splits):
-    "Picture files in order, and the rows of the table that they came from."
+    """Picture files in order, and the rows of the table that they came from.
+
+    Attributes:
+        files: the pictures
+        path: the folder of the data set: caches and models go below it
+        df: the table, a row for each file
+    """
     files: tuple[str, ...]        # the pictures
     path: Path                    # the folder of the data set: caches and models go below it
     df: pd.DataFrame|None = None  # the table, a row for each file
@@ -327,6 +366,13 @@ class ImageList(_Splits):
 
         Raises `ValueError` for a missing column or name, a table without headings, and tiles with several
         rows; `FileNotFoundError` naming the tiles without a file.
+
+        Parameters:
+            df: a row for each tile
+            path: the folder of the data set
+            cols: number or name of the column with the tiles' names
+            folder: the tiles' folder, below `path`
+            suffix: what follows a name, '.jpg' for instance
         """
         return cls(_tiles_of(df, _column(df, cols), Path(path)/folder, suffix), Path(path), df)
 
@@ -341,7 +387,18 @@ class ImageList(_Splits):
         encoding:str='utf-8', # what the table is written in; 'cp1252' or 'utf-16', for instance
         header:int|None=0,  # the line with the headings; None: there is none, columns have numbers
     ) -> 'ImageList':
-        "Tiles named in a csv. Raises as `from_df` does, and `ValueError` if the table cannot be read so."
+        """Tiles named in a csv. Raises as `from_df` does, and `ValueError` if the table cannot be read so.
+
+        Parameters:
+            path: the folder of the data set
+            csv_name: the table's file name, below `path`
+            folder: the tiles' folder, below `path`
+            suffix: what follows a name, '.jpg' for instance
+            cols: number or name of the column with the tiles' names
+            sep: what separates the columns of the table
+            encoding: what the table is written in; 'cp1252' or 'utf-16', for instance
+            header: the line with the headings; None: there is none, columns have numbers
+        """
         df = _read_csv(Path(path)/csv_name, sep, encoding, header)
         return cls.from_df(df, path, cols, folder, suffix)
 
@@ -353,13 +410,24 @@ class ImageList(_Splits):
         """All pictures in a folder, sorted by name; a printed line tells of what cannot be read.
 
         Raises `FileNotFoundError` if there are none.
+
+        Parameters:
+            path: searched with all folders below it, except hidden ones
+            extensions: how pictures' names end
         """
         return cls(_pictures(Path(path), extensions), Path(path))
 
     def add(self,
         other:'ImageList',  # more tiles
     ) -> 'ImageList':       # a new list, with this one's path
-        "Both lists, one after the other. Raises `ValueError` if their tables have other columns."
+        """Both lists, one after the other. Raises `ValueError` if their tables have other columns.
+
+        Parameters:
+            other: more tiles
+
+        Returns:
+            a new list, with this one's path
+        """
         both = self.df is not None and other.df is not None
         if both and list(self.df.columns) != list(other.df.columns):
             raise ValueError(f'the tables have other columns: {list(self.df.columns)}, '
@@ -370,7 +438,11 @@ class ImageList(_Splits):
 
     @property
     def ids(self) -> list[str]: # 'train-jpg/train_0.jpg' for instance
-        "What identifies a tile: its path below the data folder, with / between; elsewhere its whole path."
+        """What identifies a tile: its path below the data folder, with / between; elsewhere its whole path.
+
+        Returns:
+            'train-jpg/train_0.jpg' for instance
+        """
         root = os.path.abspath(self.path)
         paths = [Path(os.path.abspath(f)) for f in self.files]
         return [(p.relative_to(root) if p.is_relative_to(root) else p).as_posix() for p in paths]
@@ -401,12 +473,19 @@ def _check_once(files:Sequence[str], rows:Sequence[int]) -> None:
     twice = sorted({files[i] for i in rows if counts[real[i]] > 1})
     if not twice: return
     raise ValueError(f'{len(twice)} tiles are in the list more than once, or are links to others in it: '
-                     f'{_some(twice)}. A tile to train on must not judge: take the doubles out.')
+                     f'{_some(twice)}. A tile to train on must not judge. Join lists of other tiles; search '
+                     'folders without such links.')
 
 # %% ../nbs/05_data_block.ipynb #2bb80c7f
 @dataclass(frozen=True, repr=False, eq=False)
 class ItemLists:
-    "A list with its rows for training and for validation."
+    """A list with its rows for training and for validation.
+
+    Attributes:
+        items: all tiles
+        train_idx: rows for training
+        valid_idx: rows for validation
+    """
     items: ImageList       # all tiles
     train_idx: np.ndarray  # rows for training
     valid_idx: np.ndarray  # rows for validation
@@ -427,6 +506,11 @@ class ItemLists:
         """Labels from the table that the tiles came from.
 
         Raises `ValueError` naming rows without a label; with `label_delim` a tile may have none.
+
+        Parameters:
+            cols: column with the labels; a list: columns of 0 and 1, one a label
+            label_delim: what separates the labels of a tile; None: a tile has one
+            classes: the vocabulary; None: all labels that occur, sorted
         """
         if isinstance(cols, str) or not isinstance(cols, Iterable):
             return _label(self, _labels_from_df(self.items, cols, label_delim), classes)
@@ -436,7 +520,11 @@ class ItemLists:
     def label_from_folder(self,
         classes:Sequence[str]|None=None, # the vocabulary; None: all labels that occur, sorted
     ) -> 'LabelLists':
-        "The name of the folder that a tile lies in is its label."
+        """The name of the folder that a tile lies in is its label.
+
+        Parameters:
+            classes: the vocabulary; None: all labels that occur, sorted
+        """
         return _label(self, tuple(Path(f).parent.name for f in self.items.files), classes)
 
     def label_from_func(self,
@@ -446,6 +534,10 @@ class ItemLists:
         """Labels from a function of the file; any collection of names is several labels.
 
         Where the function fails, the error names the file. Raises `ValueError` naming files without a label.
+
+        Parameters:
+            func: file (a `Path`) to its label, a list of labels, or another target
+            classes: the vocabulary; None: all labels that occur, sorted
         """
         return _label(self, tuple(_ask(func, f) for f in self.items.files), classes)
 
@@ -469,10 +561,19 @@ def _label_column(items:ImageList, cols:int|str) -> pd.Series:
     raise ValueError(f"column {col.name!r} holds the tiles' names, not labels: give cols=, one of "
                      f'{[name for name in items.df.columns if name != col.name]}.')
 
+def _check_text(col:pd.Series) -> None:
+    "Raises `ValueError` if cells are lists that were written as text."
+    a_list = re.compile(r"""\s*[\[{]['"].*[\]}]\s*""", re.DOTALL)
+    odd = [cell for cell in col if isinstance(cell, str) and a_list.fullmatch(cell)]
+    if not odd: return
+    raise ValueError(f'column {col.name!r} has lists written as text: {_some(odd[:1])}. Before it is saved, '
+                     f"put a separator between names: df[{col.name!r}].map(';'.join).")
+
 def _cut(col:pd.Series, delim:str) -> tuple:
     "Each cell cut at the delimiter: a tuple of names. A printed line if the delimiter never occurs."
     lists = [cell for cell in col if isinstance(cell, Iterable) and not isinstance(cell, str)]
     if lists: raise ValueError(f'column {col.name!r} holds collections already: leave label_delim out.')
+    if not delim: raise ValueError("label_delim is ''; give what stands between two labels, or leave it out.")
     cells = list(map(str, col))
     if not any(delim in cell for cell in cells):
         print(f'label_delim={delim!r} is nowhere in column {col.name!r} ({_some(cells[:1])}): one label each')
@@ -491,17 +592,21 @@ def _labels_from_df(items:ImageList, cols:int|str, label_delim:str|None) -> tupl
         raise ValueError(f'{len(rows)} tiles have no label in column {col.name!r}: {_some(rows)}. Fill them '
                          'in, or remove the rows. (pd.read_csv takes words as NA for nothing, unless told '
                          'keep_default_na=False.) With label_delim= a tile may have none.')
-    return tuple(col) if label_delim is None else _cut(col.where(~empty, ''), label_delim)
+    _check_text(col)
+    return tuple(col) if label_delim is None else _cut(col.astype(object).where(~empty, ''), label_delim)
 
 # %% ../nbs/05_data_block.ipynb #c762602f
-def _labels_from_columns(items:ImageList, cols:list, label_delim:str|None) -> tuple[tuple, list[str]]:
-    "For each tile the columns that have a 1 there; and all columns' names."
-    if label_delim is not None:
+def _labels_from_columns(items:ImageList, cols:list, label_delim:str|None) -> tuple[tuple, list|None]:
+    "For each tile the columns that have a 1 there, and their names; for other kinds what stands there."
+    if cols and label_delim is not None:
         raise ValueError(f'cols={cols} are columns of 0 and 1, one a label; for cells that name labels write '
                          f'label_from_df(cols={cols[0]!r}, label_delim={label_delim!r}).')
+    if not cols: raise ValueError('cols is empty; give the columns with the labels.')
     columns = [_label_column(items, col) for col in cols]
+    if items.kind: return tuple(zip(*columns)), None
     names = [str(col.name) for col in columns]
-    masks = np.stack([_mask(col) for col in columns], 1)
+    cure = 'A list in cols= is columns of 0 and 1, one a label; for a column of names give its name alone.'
+    masks = np.stack([_mask(col, cure) for col in columns], 1)
     return tuple(tuple(name for name, claim in zip(names, row) if claim) for row in masks), names
 
 def _targets(labels:Sequence, classes:Sequence[str], multi:bool) -> Tensor:
@@ -514,6 +619,10 @@ def _targets(labels:Sequence, classes:Sequence[str], multi:bool) -> Tensor:
     return torch.from_numpy(targs)
 
 # %% ../nbs/05_data_block.ipynb #73ec7255
+def _tidy(text:str) -> str:
+    "A name without blanks around it, in the one of Unicode's two forms that has fewer characters."
+    return unicodedata.normalize('NFC', text.strip())
+
 def _unpacked(value):
     "A collection as a list, or as a tuple where it has no order of its own; anything else as it is."
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable): return value
@@ -539,7 +648,7 @@ def _name(value) -> str:
         raise ValueError(f'{type(value).__name__} is no name')
     if pd.isna(value) or not str(value).strip(): raise ValueError(f'{value!r} is no name')
     if isinstance(value, Real) and value % 1: raise ValueError(f'{value} is a quantity, no name')
-    return str(value).strip()
+    return _tidy(str(value))
 
 def _as_names(found:Sequence, files:Sequence[str]) -> list[str|tuple]:
     "Labels as text: one, or a tuple. Raises `ValueError` naming tiles with something else."
@@ -562,7 +671,8 @@ def _given(classes:Sequence[str]|None) -> list[str]|None:
     if classes is None: return None
     if isinstance(classes, str | set | frozenset):
         raise ValueError(f'classes is {classes!r}; give a list of names: their order is that of the outputs.')
-    names = [str(name).strip() for name in classes]
+    try: names = list(map(_name, classes))
+    except ValueError as e: raise ValueError(f'classes has something that is no name: {e}.') from None
     twice = [name for name, k in Counter(names).items() if k > 1]
     if twice: raise ValueError(f'classes has names twice: {_some(twice)}. Each is one column.')
     return names
@@ -610,6 +720,12 @@ class Category:
     """The one label of a tile. The class is a *kind of target*: it knows how targets of its kind are used.
 
     Another kind overrides what differs, and has `label(found, lists, classes) -> labels, classes, kind`.
+
+    Attributes:
+        obj: the label or labels, as they were written
+        classes: the vocabulary
+        file: the tile's picture file
+        size: the tile's pixels
     """
     obj: str|tuple                       # the label or labels, as they were written
     classes: list                        # the vocabulary
@@ -622,23 +738,39 @@ class Category:
 
     @staticmethod
     def encode(labels:Sequence, classes:list, files:Sequence[str], size) -> Tensor: # class numbers, (n,)
-        "The targets of n tiles."
+        """The targets of n tiles.
+
+        Returns:
+            class numbers, (n,)
+        """
         return _targets(labels, classes, False)
 
     @staticmethod
     def batch(yb, params, h:int, w:int): # `params`: what the tiles' transforms drew, or None
-        "The targets of a batch of `h` x `w` tiles as the loss takes them, moved as the tiles are."
+        """The targets of a batch of `h` x `w` tiles as the loss takes them, moved as the tiles are.
+
+        Returns:
+            `params`: what the tiles' transforms drew, or None
+        """
         return yb
 
     @staticmethod
     def draw(ax, y, classes:list) -> None: # `y`: one tile's part of what `batch` gives
-        "Show a target over its tile."
+        """Show a target over its tile.
+
+        Returns:
+            `y`: one tile's part of what `batch` gives
+        """
         names = [classes[i] for i in (y.nonzero().flatten() if y.ndim else [y])]
         ax.set_title(plot_text(';'.join(names)), fontsize=9)
 
     @property
     def data(self): # the class number, 0-d; for several labels float zeros and ones, shape (c,)
-        "The target."
+        """The target.
+
+        Returns:
+            the class number, 0-d; for several labels float zeros and ones, shape (c,)
+        """
         return self.encode([self.obj], self.classes, [self.file], self.size)[0]
 
     def __str__(self): return self.obj
@@ -664,7 +796,15 @@ class EmptyLabel(Category):
 # %% ../nbs/05_data_block.ipynb #00f48594
 @dataclass(frozen=True, repr=False, eq=False)
 class LabelList:
-    "Tiles with their labels; item `i` is the pair (`Image`, label), not augmented."
+    """Tiles with their labels; item `i` is the pair (`Image`, label), not augmented.
+
+    Attributes:
+        x: the tiles
+        labels: for each tile its label, or the tuple of its labels
+        classes: the vocabulary
+        kind: what a target is, see `Category`
+        size: pixels; None: as stored
+    """
     x: ImageList                       # the tiles
     labels: tuple                      # for each tile its label, or the tuple of its labels
     classes: list                      # the vocabulary
@@ -673,7 +813,11 @@ class LabelList:
 
     @property
     def targets(self) -> Tensor|list|None: # float, (n, c), for several labels a tile; long, (n,), for one
-        "The targets of all tiles: a list where they have no common shape, None where nobody knows them."
+        """The targets of all tiles: a list where they have no common shape, None where nobody knows them.
+
+        Returns:
+            float, (n, c), for several labels a tile; long, (n,), for one
+        """
         return self.kind.encode(self.labels, self.classes, self.x.files, self.size)
 
     items = property(lambda self: list(map(Path, self.x.files)), doc='The picture files.')
@@ -755,7 +899,20 @@ def _as_list(items:ImageList|Sequence, path:Path) -> ImageList:
 # %% ../nbs/05_data_block.ipynb #b1a80169
 @dataclass(frozen=True, repr=False, eq=False)
 class LabelLists:
-    "Tiles, split and labelled; the same ones can be transformed and batched many times."
+    """Tiles, split and labelled; the same ones can be transformed and batched many times.
+
+    Attributes:
+        items: all tiles
+        train_idx: rows for training
+        valid_idx: rows for validation
+        labels: for each tile its label, or the tuple of its labels
+        classes: the vocabulary
+        kind: what a target is, see `Category`
+        test_items: tiles without labels
+        tfms: transforms for training, for validation
+        size: pixels; None: not chosen yet
+        tfm_y: does the target move with the tile?
+    """
     items: ImageList                    # all tiles
     train_idx: np.ndarray               # rows for training
     valid_idx: np.ndarray               # rows for validation
@@ -779,22 +936,40 @@ class LabelLists:
 
     @cached_property
     def test(self) -> LabelList|None: # the test tiles, if there are any
-        "Tiles without labels, with the size of the others."
+        """Tiles without labels, with the size of the others.
+
+        Returns:
+            the test tiles, if there are any
+        """
         x = self.test_items
         return None if x is None else LabelList(x, ('',)*len(x), self.classes, EmptyLabel, self.size)
 
     def add_test(self,
         items:ImageList|Sequence, # tiles, or their files
     ) -> 'LabelLists':            # new lists with these test tiles
-        "Tiles to predict for, in place of others; they have no labels and get the validation transforms."
+        """Tiles to predict for, in place of others; they have no labels and get the validation transforms.
+
+        Parameters:
+            items: tiles, or their files
+
+        Returns:
+            new lists with these test tiles
+        """
         tiles, old = _as_list(items, self.items.path), self.test_items
-        if old is not None: print(f'{len(tiles)} test tiles take the place of {len(old)}; for both: old.add(new)')
+        if old: print(f'{len(tiles)} test tiles take the place of {len(old)}; for both: add_test(old.add(new))')
         return replace(self, test_items=tiles)
 
     def add_test_folder(self,
         test_folder:str='test', # a folder below the path
     ) -> 'LabelLists':              # new lists with these test tiles
-        "All pictures of a folder as test tiles."
+        """All pictures of a folder as test tiles.
+
+        Parameters:
+            test_folder: a folder below the path
+
+        Returns:
+            new lists with these test tiles
+        """
         path = self.items.path
         return self.add_test(replace(ImageList.from_folder(path/test_folder), path=path))
 
@@ -806,6 +981,14 @@ class LabelLists:
         """Choose transforms and size; what is not given stays. At first: no transforms, pictures as stored.
 
         Raises `ValueError` for a size below 32, pictures of several sizes, and a `tfm_y` that does not fit.
+
+        Parameters:
+            tfms: (training, validation): `get_transforms()`, or functions; None: none
+            size: pixels; int: cut to a square; (h, w): squish; None: stored
+            tfm_y: move the target with the tile? masks, boxes, points; not labels
+
+        Returns:
+            new lists; this one keeps its own size and transforms
         """
         return _transform(self, tfms, size, tfm_y)
 
@@ -816,7 +999,15 @@ class LabelLists:
         device:str|torch.device|None=None, # where batches go; None: a GPU if there is one
         collate_fn:Callable|None=None, # list of (uint8 tile, target) to a batch, in place of the fast way
     ) -> 'DataBunch':
-        "Loaders for these tiles. Raises `ValueError` if there is nothing to train on."
+        """Loaders for these tiles. Raises `ValueError` if there is nothing to train on.
+
+        Parameters:
+            bs: tiles in a training batch
+            val_bs: tiles in a validation batch; None: `bs`
+            cache: where tiles wait: 'disk', 'device', 'auto': a GPU with room for twice
+            device: where batches go; None: a GPU if there is one
+            collate_fn: list of (uint8 tile, target) to a batch, in place of the fast way
+        """
         return _databunch(self, bs, bs if val_bs is None else val_bs, cache, device, collate_fn)
 
     def __repr__(self): return _show_parts('LabelLists', self.train, self.valid, self.test)
@@ -891,7 +1082,20 @@ def _collate(loader:'Loader', pairs:list) -> tuple:
 # %% ../nbs/05_data_block.ipynb #1f4bbb29
 @dataclass(frozen=True, repr=False, eq=False)
 class Loader:
-    "Batches (`xb`, `yb`) on the device, `yb` None without labels; in a new order every time if `train`."
+    """Batches (`xb`, `yb`) on the device, `yb` None without labels; in a new order every time if `train`.
+
+    Attributes:
+        source: where tiles are picked from
+        rows: which of its rows, long
+        targs: the targets of all its rows, on the device; a list stays on the CPU
+        bs: tiles in a batch
+        tfms: None, an object with `sample` and `apply`, or a function on float batches
+        stats: mean and standard deviation by channel, shape (2, 3, 1, 1), on the device
+        train: shuffle, and drop a last batch that is not full?
+        collate_fn: list of (uint8 tile, target or None) to a batch
+        kind: what a target is
+        classes: what the numbers in the targets stand for, in order; None: not said
+    """
     source: _Source               # where tiles are picked from
     rows: Tensor                  # which of its rows, long
     targs: Tensor|list|None       # the targets of all its rows, on the device; a list stays on the CPU
@@ -907,17 +1111,29 @@ class Loader:
 
     @property
     def has_targets(self) -> bool: # False: nobody knows the labels, and `yb` is None
-        "Are there labels to score against?"
+        """Are there labels to score against?
+
+        Returns:
+            False: nobody knows the labels, and `yb` is None
+        """
         return self.targs is not None
 
     @property
     def n(self) -> int: # a last batch that is dropped does not count
-        "Tiles in one pass."
+        """Tiles in one pass.
+
+        Returns:
+            a last batch that is dropped does not count
+        """
         return len(self)*self.bs if self.train else len(self.rows)
 
     @property
     def files(self) -> list[str]: # in the order of the batches, if the loader is not for training
-        "The picture files."
+        """The picture files.
+
+        Returns:
+            in the order of the batches, if the loader is not for training
+        """
         return [self.source.cache.files[i] for i in self.rows.tolist()]
 
     def __iter__(self) -> Iterator:
@@ -948,7 +1164,18 @@ def _before(step:str) -> property:
 # %% ../nbs/05_data_block.ipynb #38a1ee8a
 @dataclass(frozen=True, repr=False, eq=False)
 class DataBunch:
-    "Loaders for training, validation and test tiles; made by `LabelLists.databunch`."
+    """Loaders for training, validation and test tiles; made by `LabelLists.databunch`.
+
+    Attributes:
+        lists: the tiles, with transforms and size
+        bs: tiles in a training batch
+        val_bs: tiles in a validation batch
+        cache: where tiles wait: 'auto', 'disk' or 'device'
+        device: where batches go
+        collate_fn: list of (uint8 tile, target) to a batch
+        source: the tiles that both loaders pick from
+        stats: mean and standard deviation by channel, once normalised
+    """
     lists: LabelLists             # the tiles, with transforms and size
     bs: int                       # tiles in a training batch
     val_bs: int                   # tiles in a validation batch
@@ -970,7 +1197,11 @@ class DataBunch:
 
     @property
     def loss_func(self) -> nn.Module: # of logits and targets
-        "The loss that fits the targets."
+        """The loss that fits the targets.
+
+        Returns:
+            of logits and targets
+        """
         return self.kind.loss_func()
 
     @cached_property
@@ -979,12 +1210,20 @@ class DataBunch:
 
     @cached_property
     def train_dl(self) -> Loader: # shuffled, full batches only
-        "Training batches."
+        """Training batches.
+
+        Returns:
+            shuffled, full batches only
+        """
         return _loader(self, self.source, self.lists, self.lists.train_idx, self._targs, self.bs, train=True)
 
     @cached_property
     def valid_dl(self) -> Loader: # in order, all tiles
-        "Validation batches."
+        """Validation batches.
+
+        Returns:
+            in order, all tiles
+        """
         return _loader(self, self.source, self.lists, self.lists.valid_idx, self._targs, self.val_bs)
 
     def test_dl(self,
@@ -993,6 +1232,12 @@ class DataBunch:
         """Batches of other tiles; without targets, unless `items` is a `LabelList`, which knows the labels.
 
         Raises `ValueError` if there are none, or if their labels are not of this bunch's classes.
+
+        Parameters:
+            items: tiles or files; None: those of the lists
+
+        Returns:
+            in order, with validation transforms
         """
         ds = _test_list(self.lists, items)
         source = _Source(TileCache(ds.x.files, self.size, self.path/'.tiles'), self.device, self.cache)
@@ -1001,7 +1246,14 @@ class DataBunch:
     def one_batch(self,
         ds_type:str='train',    # 'train', 'valid' or 'test'
     ) -> tuple[Tensor, Tensor|None]: # xb and yb, as a learner gets them; for boxes yb is a pair
-        "The first batch of a new pass."
+        """The first batch of a new pass.
+
+        Parameters:
+            ds_type: 'train', 'valid' or 'test'
+
+        Returns:
+            xb and yb, as a learner gets them; for boxes yb is a pair
+        """
         if ds_type not in ('train', 'valid', 'test'):
             raise ValueError(f'ds_type is {ds_type!r}; not train, valid, test.')
         dl = self.test_dl() if ds_type == 'test' else getattr(self, f'{ds_type}_dl')
@@ -1011,13 +1263,27 @@ class DataBunch:
     def normalize(self,
         stats:tuple|None=None, # means and standard deviations by channel; None: those of one training batch
     ) -> 'DataBunch':          # a new bunch
-        "Subtract the mean and divide by the spread, channel by channel. Raises `ValueError` the second time."
+        """Subtract the mean and divide by the spread, channel by channel. Raises `ValueError` the second time.
+
+        Parameters:
+            stats: means and standard deviations by channel; None: those of one training batch
+
+        Returns:
+            a new bunch
+        """
         return replace(self, stats=_check_stats(self, stats))
 
     def denorm(self,
         xb:Tensor,   # tiles as a learner gets them, shape (n, 3, h, w)
     ) -> Tensor:     # about [0, 1]
-        "Undo `normalize`."
+        """Undo `normalize`.
+
+        Parameters:
+            xb: tiles as a learner gets them, shape (n, 3, h, w)
+
+        Returns:
+            about [0, 1]
+        """
         if self.stats is None: return xb
         mean, std = _stats_on(self.stats, xb.device)
         return xb*std + mean
@@ -1027,7 +1293,16 @@ class DataBunch:
         figsize:tuple|None=None,  # inches (width, height)
         ds_type:str='train',      # 'train', 'valid' or 'test'
     ) -> np.ndarray:              # the matplotlib axes, shape (rows, rows)
-        "Tiles of one batch as the network gets them, augmented but not normalised, with their targets."
+        """Tiles of one batch as the network gets them, augmented but not normalised, with their targets.
+
+        Parameters:
+            rows: rows and columns of the grid
+            figsize: inches (width, height)
+            ds_type: 'train', 'valid' or 'test'
+
+        Returns:
+            the matplotlib axes, shape (rows, rows)
+        """
         return _show_batch(self, rows, figsize, ds_type)
 
     def __repr__(self): return _show_parts('ImageDataBunch', self.train_ds, self.valid_ds, self.test_ds)

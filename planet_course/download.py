@@ -32,7 +32,13 @@ from .sample import _full, planet_synthetic
 
 # %% ../nbs/02_download.ipynb #27981e19
 class DataError(Exception):
-    "Tiles that could not be had: what happened, the page to open, the next line to type."
+    """Tiles that could not be had: what happened, the page to open, the next line to type.
+
+    Parameters:
+        what: what happened, and to what
+        page: the page to open
+        then: the next line to type
+    """
     def __init__(self,
         what:str, # what happened, and to what
         page:str, # the page to open
@@ -62,7 +68,11 @@ class Config:
     "Where this course keeps its data."
     @staticmethod
     def data_path() -> Path: # `$PLANET_COURSE_HOME/data`, or `~/.planet_course/data`
-        "The folder for downloads, made when something is put there. Raises `ValueError` without a home."
+        """The folder for downloads, made when something is put there. Raises `ValueError` without a home.
+
+        Returns:
+            `$PLANET_COURSE_HOME/data`, or `~/.planet_course/data`
+        """
         try: return _full(os.environ.get('PLANET_COURSE_HOME') or '~/.planet_course')/'data'
         except ValueError as e:
             raise ValueError(f'{e} Or set PLANET_COURSE_HOME to a folder for what is downloaded.') from None
@@ -519,6 +529,13 @@ def untar_data(
 
     Raises a kind of `DataError`; `ValueError` for an address that does not end in a name. For the archives in
     `URLs` the size is known, and checked.
+
+    Parameters:
+        url: one of `URLs`, or the address of another .tgz, .tar, .tar.7z or .zip
+        dest: where the new folder goes; by default `Config.data_path()`
+
+    Returns:
+        the new folder, named like the archive
     """
     file, name = _names_in(url)
     dest, page = _full(dest or Config.data_path()), _public(url)
@@ -942,6 +959,14 @@ def planet_data(
     else it draws. Labels that are not known to be the final ones keep the name train_classes.csv.
     Raises a kind of `DataError`, `FileExistsError` if `path` has tiles from another source, `ValueError`.
     The tiles are competition imagery: use them to learn, do not pass them on.
+
+    Parameters:
+        path: the folder that has the tiles or gets them; by default in `Config.data_path()`
+        source: auto, local, mount, archive, kaggle, sample, synthetic; or a folder or archive
+        n: tiles to draw, where they are synthetic; and a tenth as many test tiles
+
+    Returns:
+        has train-jpg/ and train_v2.csv; where had also the test tiles and sample_submission_v2.csv
     """
     if str(source) in _SOURCES: named, source = path, str(source)
     elif _full(source).exists(): named, source = source, 'local'

@@ -55,6 +55,13 @@ def top_losses(
 
     The probabilities are those of all labels that are actual or predicted. Raises `ValueError` for NaN, or
     predictions of other tiles.
+
+    Parameters:
+        learn: trained on tiles with several labels each
+        preds: what `learn.get_preds(logits=True)` gave; None: computed now
+
+    Returns:
+        a row a validation tile, the worst first; the index is its number in `valid_ds`
     """
     logits, targs = learn.get_preds(logits=True) if preds is None else preds
     thresh, ds, classes = _check(logits, targs, learn.thresh), learn.data.valid_ds, learn.data.classes
@@ -75,7 +82,15 @@ def tiles_of(
     data:DataBunch,      # whose validation tiles they are
     table:pd.DataFrame,  # rows of what `top_losses` gives
 ) -> ImageList: # with their rows of the label table, in the order of `table`
-    "Just those tiles, as a new list."
+    """Just those tiles, as a new list.
+
+    Parameters:
+        data: whose validation tiles they are
+        table: rows of what `top_losses` gives
+
+    Returns:
+        with their rows of the label table, in the order of `table`
+    """
     return data.valid_ds.x._rows(table.index.tolist())
 
 def show_top_losses(
@@ -83,7 +98,16 @@ def show_top_losses(
     table:pd.DataFrame,  # rows of what `top_losses` gives
     n:int=9,             # how many to show, from the top
 ) -> np.ndarray: # the matplotlib axes
-    "The tiles with their loss, their labels, and the predicted labels with probabilities."
+    """The tiles with their loss, their labels, and the predicted labels with probabilities.
+
+    Parameters:
+        data: whose validation tiles they are
+        table: rows of what `top_losses` gives
+        n: how many to show, from the top
+
+    Returns:
+        the matplotlib axes
+    """
     def title(row):
         words = iter(row.probabilities.split())
         probs = {label: f'{label}\u00a0{p}' for label, p in zip(words, words)}    # no line ends at \u00a0
@@ -105,6 +129,15 @@ def label_report(
 
     Precision is not defined for a label that is never predicted, recall and average precision for one without
     positives, F2 for one with neither. Raises `ValueError` for shapes that do not fit and for NaN.
+
+    Parameters:
+        logits: raw model outputs, shape (n, c)
+        targs: 0/1 targets, shape (n, c)
+        classes: names of the c labels
+        thresh: a label is predicted when its probability is above this; or c numbers
+
+    Returns:
+        a row a label: positives, precision, recall, F2, average_precision, tp, fp, fn, tn
     """
     pred, true = logits.sigmoid() > _check(logits, targs, thresh), targs.bool()
     sides = (pred, true), (pred, ~true), (~pred, true), (~pred, ~true)
@@ -118,7 +151,15 @@ def plot_matrices(
     report:pd.DataFrame, # what `label_report` gives
     ncols:int=6,         # labels in a row
 ) -> np.ndarray: # the matplotlib axes, shape (rows, ncols)
-    "A 2 x 2 matrix for each label: what is true against what was said, coloured by the share of the row."
+    """A 2 x 2 matrix for each label: what is true against what was said, coloured by the share of the row.
+
+    Parameters:
+        report: what `label_report` gives
+        ncols: labels in a row
+
+    Returns:
+        the matplotlib axes, shape (rows, ncols)
+    """
     import matplotlib.pyplot as plt
     nrows = -(-len(report)//ncols)
     _, axes = plt.subplots(nrows, ncols, figsize=(1.8*ncols, 2.1*nrows), squeeze=False, layout='tight')
@@ -144,7 +185,17 @@ def plot_thresholds(
     thresh:float|None=None,     # the threshold to mark
     ax=None,                    # matplotlib axes to draw on
 ): # the axes
-    "Precision and recall of all cells together against the threshold. Raises `ValueError` for NaN."
+    """Precision and recall of all cells together against the threshold. Raises `ValueError` for NaN.
+
+    Parameters:
+        logits: raw model outputs, shape (n, c); of one label: logits[:, [i]]
+        targs: 0/1 targets, shape (n, c)
+        thresh: the threshold to mark
+        ax: matplotlib axes to draw on
+
+    Returns:
+        the axes
+    """
     import matplotlib.pyplot as plt
     _check(logits, targs)
     ax = plt.subplots(figsize=(5, 3.2), layout='tight')[1] if ax is None else ax
@@ -164,7 +215,16 @@ def co_occurrence(
     cols:Tensor,            # 0/1, shape (n, c): what is counted among them
     classes:Sequence[str],  # names of the c labels
 ) -> pd.DataFrame: # (c, c): of the tiles with the row's label, the share that has the column's; nan for none
-    "How often labels meet. `targs` against predictions: what a label's tiles were given."
+    """How often labels meet. `targs` against predictions: what a label's tiles were given.
+
+    Parameters:
+        rows: 0/1, shape (n, c): the tiles that each row of the table is about
+        cols: 0/1, shape (n, c): what is counted among them
+        classes: names of the c labels
+
+    Returns:
+        (c, c): of the tiles with the row's label, the share that has the column's; nan for none
+    """
     if rows.shape != cols.shape:
         raise ValueError(f'shapes {tuple(rows.shape)} and {tuple(cols.shape)} must be equal.')
     rows, cols = rows.double(), cols.double()
@@ -176,7 +236,15 @@ def plot_co_occurrence(
     ylabel:str='true',
     ax=None,            # matplotlib axes to draw on
 ): # the axes
-    "A heat map; rows without a tile are left out."
+    """A heat map; rows without a tile are left out.
+
+    Parameters:
+        table: what `co_occurrence` gives
+        ax: matplotlib axes to draw on
+
+    Returns:
+        the axes
+    """
     import matplotlib.pyplot as plt
     table = table.dropna(how='all')
     ax = plt.subplots(figsize=(6.5, 6), layout='tight')[1] if ax is None else ax
@@ -193,7 +261,17 @@ def bootstrap_ci(
     pct:float=.95,      # how much of them lies between the two ends
     seed:int=42,        # fixes the draws
 ) -> tuple[float, float]: # both ends
-    "Bootstrap interval of the mean. Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993)."
+    """Bootstrap interval of the mean. Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993).
+
+    Parameters:
+        scores: a score a tile, shape (n,): see `fbeta_by_tile`
+        n_boot: how many samples are drawn
+        pct: how much of them lies between the two ends
+        seed: fixes the draws
+
+    Returns:
+        both ends
+    """
     if not len(scores): raise ValueError('no scores: there is nothing to draw from.')
     x, rng = scores.numpy(), np.random.default_rng(seed)
     means = [x[rng.integers(len(x), size=len(x))].mean() for _ in range(n_boot)]
@@ -222,6 +300,15 @@ def best_thresh(
     """The threshold with the highest mean F-beta on these tiles, among 0.01, 0.02, ... 0.99.
 
     The score it has there is flattering: see `compare_rules`. Raises `ValueError` for NaN.
+
+    Parameters:
+        logits: raw model outputs, shape (n, c)
+        targs: 0/1 targets, shape (n, c)
+        by_label: one for each label?
+        beta: how many times more recall counts than precision
+
+    Returns:
+        a probability, or c of them
     """
     _check(logits, targs)
     probs, true = logits.sigmoid(), targs.bool()
@@ -242,6 +329,13 @@ def expected_fbeta_labels(
     """For each tile the labels with the highest expected F-beta, if probabilities are right and independent.
 
     Source: Ye, Chai, Lee, Chieu, Optimizing F-measure: A Tale of Two Approaches (2012).
+
+    Parameters:
+        probs: probabilities, shape (n, c)
+        beta: how many times more recall counts than precision
+
+    Returns:
+        which labels to give, bool, shape (n, c); one or more a tile
     """
     if not ((probs >= 0) & (probs <= 1)).all():
         raise ValueError('not all are probabilities, 0 to 1. Are they logits, or NaN?')
@@ -282,6 +376,15 @@ def compare_rules(
 
     `low` and `high` are the 95% interval of nested. `gain` is nested over a fixed 0.2, with its interval: one
     that contains 0 is noise. Raises `ValueError` for NaN, or fewer tiles than folds.
+
+    Parameters:
+        logits: raw model outputs, shape (n, c)
+        targs: 0/1 targets, shape (n, c)
+        folds: parts; each is decided by what was tuned on the others
+        seed: which tile is in which part
+
+    Returns:
+        a row a rule: same_tiles, nested, low, high, gain, gain_low, gain_high
     """
     _check(logits, targs)
     if not 2 <= folds <= len(logits):
@@ -311,7 +414,14 @@ def add_correction(
     predicted:str,   # the labels that it was given, with spaces between
     actual:str,      # the labels that it has, likewise
 ) -> None:
-    "Append one record, with the time in UTC. Raises `ValueError` for line breaks and foreign files."
+    """Append one record, with the time in UTC. Raises `ValueError` for line breaks and foreign files.
+
+    Parameters:
+        file: the csv; made if it is missing
+        image_name: the tile, without folder and ending
+        predicted: the labels that it was given, with spaces between
+        actual: the labels that it has, likewise
+    """
     record = [image_name, predicted, actual, datetime.now(timezone.utc).isoformat(timespec='seconds')]
     if {'\n', '\r'} & {*''.join(record)}: raise ValueError(f'a record has line breaks: {record[:3]}.')
     file = Path(file)
@@ -339,7 +449,15 @@ def read_corrections(
     file:str|Path,          # a csv that `add_correction` writes
     classes:Sequence[str],  # the labels that there are
 ) -> pd.DataFrame: # image_name, predicted, actual, when; of several records of a tile the last
-    "The good records; bad ones are named in a printed line each. Raises `ValueError` for a foreign file."
+    """The good records; bad ones are named in a printed line each. Raises `ValueError` for a foreign file.
+
+    Parameters:
+        file: a csv that `add_correction` writes
+        classes: the labels that there are
+
+    Returns:
+        image_name, predicted, actual, when; of several records of a tile the last
+    """
     head, *lines = Path(file).read_text(encoding='utf-8', errors='replace').rstrip('\n').split('\n')
     _check_head(Path(file), head)
     why = [_why_bad(line, classes) for line in lines]
@@ -356,7 +474,18 @@ def with_corrections(
     mix:float=1.,             # old training tiles to add, for each corrected one
     seed:int=42,              # which of them
 ) -> LabelLists: # to train on: corrected tiles and old ones; to validate: what nobody looked at
-    "New lists for a round of feedback. Tiles that are not here are named in a printed line and skipped."
+    """New lists for a round of feedback. Tiles that are not here are named in a printed line and skipped.
+
+    Parameters:
+        lists: the tiles, as the network was trained on them
+        fixes: what `read_corrections` gives
+        reviewed: names of all tiles that were looked at; those in `fixes` count anyway
+        mix: old training tiles to add, for each corrected one
+        seed: which of them
+
+    Returns:
+        to train on: corrected tiles and old ones; to validate: what nobody looked at
+    """
     row_of = {Path(f).stem: i for i, f in enumerate(lists.items.files)}
     here = fixes[fixes.image_name.isin(row_of.keys())]
     gone = sorted({*fixes.image_name, *reviewed} - row_of.keys())

@@ -50,7 +50,19 @@ class Callback:
 # %% ../nbs/08_learner.ipynb #7b4041fa
 @dataclass
 class FitRecord:
-    "What one call of `fit` or `lr_find` did, a list entry for each step or epoch."
+    """What one call of `fit` or `lr_find` did, a list entry for each step or epoch.
+
+    Attributes:
+        kind: 'fit' or 'lr_find'
+        losses: training loss of each batch
+        lrs: rate of each layer group, a row a step
+        moms: momentum (Adam's beta1) of each step
+        valid_losses: of each epoch; None without validation tiles
+        metrics: name -> value, a dict for each epoch
+        ends: steps done when each epoch ended
+        stage: the name that `fit` was given
+        complete: did it run to its end?
+    """
     kind:str = 'fit'                                            # 'fit' or 'lr_find'
     losses:list[float] = field(default_factory=list)            # training loss of each batch
     lrs:list[list[float]] = field(default_factory=list)         # rate of each layer group, a row a step
@@ -62,7 +74,11 @@ class FitRecord:
     complete:bool = False                                       # did it run to its end?
 
     def smoothed(self) -> np.ndarray: # same length as `losses`
-        "Training losses as a debiased moving average: what the table shows and the plots draw."
+        """Training losses as a debiased moving average: what the table shows and the plots draw.
+
+        Returns:
+            same length as `losses`
+        """
         return smooth(self.losses)
 
 # %% ../nbs/08_learner.ipynb #48cac0be
@@ -72,7 +88,12 @@ def set_trainable(
     groups:Sequence[nn.Module], # layer groups, from the input to the head
     n:int,                      # how many of the first to freeze; a negative number counts from the end
 ) -> None:
-    "Freeze the first `n` groups but for their batch-norm layers, and make the rest trainable."
+    """Freeze the first `n` groups but for their batch-norm layers, and make the rest trainable.
+
+    Parameters:
+        groups: layer groups, from the input to the head
+        n: how many of the first to freeze; a negative number counts from the end
+    """
     n = n + len(groups) if n < 0 else n
     if not 0 <= n < len(groups):
         raise ValueError(f'cannot freeze {n} of {len(groups)} layer groups; one must be left to train.')
@@ -89,7 +110,13 @@ def set_hypers(
     lrs:Sequence[float],       # learning rate of each group
     mom:float,                 # momentum of all groups: `betas[0]` of an Adam, `momentum` of an SGD
 ) -> None:
-    "Write this step's rates and momentum into the optimizer."
+    """Write this step's rates and momentum into the optimizer.
+
+    Parameters:
+        opt: its parameter groups are the layer groups
+        lrs: learning rate of each group
+        mom: momentum of all groups: `betas[0]` of an Adam, `momentum` of an SGD
+    """
     for group, lr in zip(opt.param_groups, lrs):
         group['lr'] = float(lr)
         if 'betas' in group: group['betas'] = (float(mom), group['betas'][1])
@@ -102,7 +129,15 @@ def pick_precision(
     precision:str,        # 'auto', 'fp32', 'bf16' or 'fp16'
     device:torch.device,  # where the model is
 ) -> str: # 'fp32', 'bf16' or 'fp16'
-    "Resolve 'auto': bf16 on a GPU from compute capability 8 on, fp16 on an older one, fp32 on a CPU."
+    """Resolve 'auto': bf16 on a GPU from compute capability 8 on, fp16 on an older one, fp32 on a CPU.
+
+    Parameters:
+        precision: 'auto', 'fp32', 'bf16' or 'fp16'
+        device: where the model is
+
+    Returns:
+        'fp32', 'bf16' or 'fp16'
+    """
     if precision not in ('auto', *_dtypes):
         raise ValueError(f'precision is {precision!r}; choose one of auto, {", ".join(_dtypes)}.')
     if precision != 'auto': return precision
@@ -159,7 +194,14 @@ def _explained(say:Callable): # `() -> what a Ctrl-C left`
 def metric_name(
     metric, # a function, a `partial` of one, or an object with `reset`, `update`, `compute`
 ) -> str:   # what its column is called
-    "A metric's own name, looked up through `partial`."
+    """A metric's own name, looked up through `partial`.
+
+    Parameters:
+        metric: a function, a `partial` of one, or an object with `reset`, `update`, `compute`
+
+    Returns:
+        what its column is called
+    """
     while isinstance(metric, partial): metric = metric.func
     return getattr(metric, '__name__', type(metric).__name__)
 
@@ -216,6 +258,17 @@ def evaluate(
 
     Without targets the loss is None too. Raises `ValueError` for an empty loader, and for metrics where there
     are no targets. Ctrl-C ends it with one line.
+
+    Parameters:
+        predict: `xb -> logits`
+        dl: batches `(xb, yb)`, yb None without targets; `len(dl)` is their number
+        loss_func: `(logits, yb) -> 0-d tensor`, a mean over the batch
+        metrics: see `metric_name`
+        keep: keep all logits and targets, also when no metric needs them
+        label: what the progress bar says
+
+    Returns:
+        mean loss (0-d), values of the metrics (list of 0-d), logits, targets (None when not kept)
     """
     running = [m for m in metrics if hasattr(m, 'update')]
     keep, total, n, logits, targs = keep or len(running) < len(metrics), 0., 0, [], []
@@ -244,7 +297,15 @@ def model_summary(
     model:nn.Module, # any model
     xb:Tensor,       # a batch to send through; only its first row is used
 ) -> str: # a table: layer, output shape, parameters, trainable
-    "One line for each layer without children, and the totals."
+    """One line for each layer without children, and the totals.
+
+    Parameters:
+        model: any model
+        xb: a batch to send through; only its first row is used
+
+    Returns:
+        a table: layer, output shape, parameters, trainable
+    """
     lines, hooks, was_training = [], [], model.training
     def note(module, _, out):
         own = list(module.parameters(recurse=False))
@@ -306,6 +367,10 @@ def save_state(
     """Write `state` with a digest of it, beside `file` first, see `staged`: `file` is always whole.
 
     Raises `ValueError` for what is neither a tensor nor plain, `OSError` where nothing can be written.
+
+    Parameters:
+        file: where to write
+        state: tensors and plain values: text, numbers, lists and dicts of such
     """
     memory = io.BytesIO()    # torch.save itself would hide that a disk is full
     torch.save({**state, 'digest': _digest(state)}, memory)
@@ -429,6 +494,14 @@ def load_state(
     """Read a stage and check all of it, its digest and that it fits `model`: every name, shape and dtype.
 
     Raises `FileNotFoundError`, or `ValueError` that names what is wrong.
+
+    Parameters:
+        file: a file made by `save_state`, with keys `model`, `opt` and `facts`
+        model: whose weights these are to become; it is not changed
+        facts: what this side is: architecture, classes
+
+    Returns:
+        what the file held, on the CPU
     """
     if not file.exists():
         there = sorted(p.stem for p in file.parent.glob('*.pth')) if file.parent.is_dir() else []
@@ -715,12 +788,20 @@ class Recorder:
 
     @property
     def fits(self) -> list[FitRecord]: # oldest first
-        "The fits that took a step, without the runs of the finder."
+        """The fits that took a step, without the runs of the finder.
+
+        Returns:
+            oldest first
+        """
         return self._done('fit')
 
     @property
     def stages(self) -> dict[str, FitRecord]: # name -> the last fit with that name, if it ran to its end
-        "The fits that were given a name, `fit(..., stage='stage-1-128')`."
+        """The fits that were given a name, `fit(..., stage='stage-1-128')`.
+
+        Returns:
+            name -> the last fit with that name, if it ran to its end
+        """
         last = {r.stage: r for r in self.records if r.stage}
         return {name: r for name, r in last.items() if r.complete}
 
@@ -737,7 +818,17 @@ class Recorder:
         suggestion:bool=False,  # mark the steepest descent, and print both suggestions
         ax=None,                # matplotlib axes to draw on
     ): # the axes
-        "Smoothed loss against learning rate, of the last `lr_find`."
+        """Smoothed loss against learning rate, of the last `lr_find`.
+
+        Parameters:
+            skip_start: points left out at the beginning, where the moving average has not settled
+            skip_end: points left out at the end, where the loss explodes
+            suggestion: mark the steepest descent, and print both suggestions
+            ax: matplotlib axes to draw on
+
+        Returns:
+            the axes
+        """
         record, ax = self._last('lr_find'), _axes(ax, 'Learning rate', 'Loss', xscale='log')
         keep = slice(skip_start, max(len(record.losses) - skip_end, skip_start + 1))
         lrs, losses = np.array(record.lrs)[:, -1], record.smoothed()
@@ -752,7 +843,15 @@ class Recorder:
         fit:int=-1, # which fit
         ax=None,    # matplotlib axes to draw on
     ): # the axes
-        "Training loss (moving average) for each batch, validation loss for each epoch."
+        """Training loss (moving average) for each batch, validation loss for each epoch.
+
+        Parameters:
+            fit: which fit
+            ax: matplotlib axes to draw on
+
+        Returns:
+            the axes
+        """
         record, ax = self._last('fit', fit), _axes(ax, 'Batches processed', 'Loss')
         ax.plot(record.smoothed(), label='Train')
         if None not in record.valid_losses:
@@ -765,7 +864,16 @@ class Recorder:
         show_moms:bool=False, # draw the momentum too, on an axis of its own at the right
         ax=None,              # matplotlib axes to draw on
     ): # the axes
-        "Learning rate of every layer group for each batch."
+        """Learning rate of every layer group for each batch.
+
+        Parameters:
+            fit: which fit
+            show_moms: draw the momentum too, on an axis of its own at the right
+            ax: matplotlib axes to draw on
+
+        Returns:
+            the axes
+        """
         record, ax = self._last('fit', fit), _axes(ax, 'Batches processed', 'Learning rate')
         rates = np.array(record.lrs).T
         for i, rate in enumerate(rates): ax.plot(rate, label=f'group {i}')
@@ -777,7 +885,15 @@ class Recorder:
         fit:int=-1, # which fit
         ax=None,    # matplotlib axes to draw on
     ): # the axes
-        "Every metric for each epoch."
+        """Every metric for each epoch.
+
+        Parameters:
+            fit: which fit
+            ax: matplotlib axes to draw on
+
+        Returns:
+            the axes
+        """
         record, ax = self._last('fit', fit), _axes(ax, 'Batches processed', 'Metric')
         for name in record.metrics[0] if record.metrics else ():
             ax.plot(record.ends, [m[name] for m in record.metrics], 'o-', label=name)
@@ -906,6 +1022,14 @@ def activation_of(
 
     Where nobody says, outputs are taken as they are, and a printed line says so. Raises `ValueError` for a name
     that is none.
+
+    Parameters:
+        loss_func: what a learner minimises
+        kind: of the targets, see `Category`; None: not known
+        given: what the user asked for: 'sigmoid', 'softmax', 'none', or a function
+
+    Returns:
+        logits to probabilities; a name gives the very function in `core.activations`
     """
     answers = given, getattr(loss_func, 'activation', None), _implied_by(loss_func), getattr(kind, 'activation', None)
     found = next((a for a in answers if a is not None), None)
@@ -942,7 +1066,22 @@ def _check_metric(learn, metric) -> None:
         print(f'{metric_name(metric)} uses thresh={settings["thresh"]}, the learner predicts at {learn.thresh}')
 
 class Learner:
-    "Data, a model and the loop that fits one to the other."
+    """Data, a model and the loop that fits one to the other.
+
+    Parameters:
+        data: a `DataBunch`, or anything with such loaders and facts
+        model: maps `xb` to logits
+        loss_func: `(logits, yb) -> 0-d tensor`; by default the data's
+        metrics: one metric or several, see `metric_name`
+        layer_groups: from the input to the head; by default the whole model
+        callbacks: used by every fit
+        wd: weight decay, on everything
+        thresh: a label is predicted above this probability, wherever we predict
+        opt_func: list of parameter groups -> optimizer
+        precision: see `pick_precision`
+        arch: the architecture's name, kept in saved files
+        activation: logits -> probabilities; by default see `activation_of`
+    """
     def __init__(self,
         data,                               # a `DataBunch`, or anything with such loaders and facts
         model:nn.Module,                    # maps `xb` to logits
@@ -978,7 +1117,11 @@ class Learner:
 
     @property
     def data(self): # settable: the model stays, the tiles change
-        "The data that the learner trains on."
+        """The data that the learner trains on.
+
+        Returns:
+            settable: the model stays, the tiles change
+        """
         return self._data
 
     @data.setter
@@ -988,7 +1131,11 @@ class Learner:
 
     @property
     def activation(self) -> Callable: # settable, as the parameter of this name
-        "Logits to probabilities, see `activation_of`."
+        """Logits to probabilities, see `activation_of`.
+
+        Returns:
+            settable, as the parameter of this name
+        """
         return activation_of(self.loss_func, _kind(self.data), self._given)
 
     @activation.setter
@@ -999,7 +1146,14 @@ class Learner:
     def forward(self,
         xb:Tensor, # a batch on the learner's device
     ) -> Tensor: # logits in fp32
-        "The model's output, computed in the learner's precision."
+        """The model's output, computed in the learner's precision.
+
+        Parameters:
+            xb: a batch on the learner's device
+
+        Returns:
+            logits in fp32
+        """
         dtype = _dtypes[self.precision]
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None): return self.model(xb).float()
 
@@ -1012,7 +1166,11 @@ class Learner:
     def freeze_to(self,
         n:int, # groups before this one are frozen, but for batch norms; negative counts from the end
     ) -> None:
-        "Train the groups from `n` on, with a new optimizer."
+        """Train the groups from `n` on, with a new optimizer.
+
+        Parameters:
+            n: groups before this one are frozen, but for batch norms; negative counts from the end
+        """
         set_trainable(self.layer_groups, n)
         self.reset_opt()
 
@@ -1032,7 +1190,15 @@ class Learner:
         callbacks:Sequence[Callback]=(), # used by this fit alone
         stage:str='',                    # a name for `recorder.stages`
     ) -> None:
-        "Train at a constant rate, with momentum 0.9."
+        """Train at a constant rate, with momentum 0.9.
+
+        Parameters:
+            epochs: how often every tile is seen, 1 or more
+            lr: constant; see `lr_range` for what a slice means
+            wd: weight decay of this fit; by default the learner's
+            callbacks: used by this fit alone
+            stage: a name for `recorder.stages`
+        """
         steps = self._steps(epochs)
         lrs = np.tile(lr_range(lr, len(self.layer_groups)), (steps, 1))
         _fit(self, lrs, np.full(steps, 0.9), wd, callbacks, stage)
@@ -1049,7 +1215,19 @@ class Learner:
         callbacks:Sequence[Callback]=(),  # used by this fit alone
         stage:str='',                     # a name for `recorder.stages`
     ) -> None:
-        "Train with Leslie Smith's one-cycle schedule: the rate rises and falls once, momentum the other way."
+        """Train with Leslie Smith's one-cycle schedule: the rate rises and falls once, momentum the other way.
+
+        Parameters:
+            epochs: how often every tile is seen, 1 or more
+            max_lr: the rate at the peak; see `lr_range` for what a slice means
+            moms: momentum at both ends, and at the peak
+            div_factor: the first rate is the peak divided by this
+            pct_start: share of the steps before the peak, in (0, 1]
+            final_div: the peak over the last rate; by default `div_factor * 1e4`
+            wd: weight decay of this fit; by default the learner's
+            callbacks: used by this fit alone
+            stage: a name for `recorder.stages`
+        """
         peaks = lr_range(max_lr, len(self.layer_groups))
         lrs, moms = one_cycle(self._steps(epochs), peaks, moms, div_factor, pct_start, final_div)
         _fit(self, lrs, moms, wd, callbacks, stage)
@@ -1069,7 +1247,18 @@ class Learner:
         stop_div:bool=True,  # stop when the smoothed loss is four times its best
         wd:float|None=None,  # weight decay; by default the learner's
     ) -> LRSuggestion|None: # None when there were too few points
-        "Try growing rates and suggest one. Weights, optimizer and random state are put back afterwards."
+        """Try growing rates and suggest one. Weights, optimizer and random state are put back afterwards.
+
+        Parameters:
+            start: first rate
+            end: last rate
+            num_it: how many rates to try, one batch each
+            stop_div: stop when the smoothed loss is four times its best
+            wd: weight decay; by default the learner's
+
+        Returns:
+            None when there were too few points
+        """
         self._steps(1)
         record = _lr_find(self, start, end, num_it, stop_div, wd)
         found = suggest_lr([rates[-1] for rates in record.lrs], record.smoothed())
@@ -1079,7 +1268,14 @@ class Learner:
     def validate(self,
         dl=None, # batches with targets; by default the validation tiles
     ) -> dict[str, float]: # `valid_loss` and every metric by name
-        "Loss and metrics over all of `dl`."
+        """Loss and metrics over all of `dl`.
+
+        Parameters:
+            dl: batches with targets; by default the validation tiles
+
+        Returns:
+            `valid_loss` and every metric by name
+        """
         dl = self._loader(dl, scored=True)
         loss, values, _, _ = evaluate(self._eval_forward(), dl, self.loss_func, self.metrics)
         if loss is None: raise ValueError(_no_targets)
@@ -1092,7 +1288,15 @@ class Learner:
         dl=None,           # batches, with targets or without; by default the validation tiles
         logits:bool=False, # raw outputs instead of probabilities
     ) -> tuple[Tensor, Tensor|None]: # probabilities (n, c), and targets or None, on the CPU
-        "Predict all of `dl`: `activation` of the logits."
+        """Predict all of `dl`: `activation` of the logits.
+
+        Parameters:
+            dl: batches, with targets or without; by default the validation tiles
+            logits: raw outputs instead of probabilities
+
+        Returns:
+            probabilities (n, c), and targets or None, on the CPU
+        """
         no_loss = lambda out, yb: 0.
         _, _, out, targs = evaluate(self._eval_forward(), self._loader(dl), no_loss, (), True, 'predict')
         probs = out if logits else self.activation(out)
@@ -1122,6 +1326,13 @@ class Learner:
         """Write weights, optimizer, facts and a digest to one file, or leave the old file as it was.
 
         Raises `ValueError` for NaN among the weights, `OSError` where nothing can be written.
+
+        Parameters:
+            name: the stage's name, without folder or ending
+            with_opt: keep what the optimizer remembers too
+
+        Returns:
+            `<data path>/models/<name>.pth`
         """
         file = self._file(name)
         save_state(file, _stage(self, file, with_opt))
@@ -1131,7 +1342,15 @@ class Learner:
         name:str,             # as given to `save`
         with_opt:bool=True,   # take the optimizer's memory too, where it is of the same layers
     ) -> 'Learner': # itself
-        "Read a stage back, strictly; see `load_state` for the errors. Nothing has changed when there is one."
+        """Read a stage back, strictly; see `load_state` for the errors. Nothing has changed when there is one.
+
+        Parameters:
+            name: as given to `save`
+            with_opt: take the optimizer's memory too, where it is of the same layers
+
+        Returns:
+            itself
+        """
         file, beside = self._file(name), Path(self.data.path)/'models'/f'{name}.pth'
         if not file.exists() and beside.exists(): file = beside  # a folder that can be read, not written to
         state = load_state(file, self.model, self._facts())
@@ -1172,6 +1391,13 @@ def suggest_bs(
     """The largest batch whose training step should fit, from what two and four tiles take.
 
     Raises `MemoryError` if two tiles do not fit: a batch norm in training needs them.
+
+    Parameters:
+        learn: a `Learner`: its size, precision and frozen layers count
+        memory: bytes to fill; by default see `free_memory`
+
+    Returns:
+        a power of two
     """
     with _unchanged(learn):
         learn.model.train()

@@ -55,13 +55,22 @@ def _tile(picture, size:int|tuple[int,int]) -> Tensor: # uint8, shape (3, h, w)
 
 # %% ../nbs/12_predictor.ipynb #d5fe74fc
 class Prediction(NamedTuple):
-    "What a tile was given."
+    """What a tile was given.
+
+    Attributes:
+        labels: the labels with their probabilities, the most probable first
+        probs: of all labels, in the order of the classes, shape (c,)
+    """
     labels: dict[str, float] # the labels with their probabilities, the most probable first
     probs: Tensor            # of all labels, in the order of the classes, shape (c,)
 
     @property
     def tags(self) -> str: # as in the competition's tables
-        "The labels with spaces between."
+        """The labels with spaces between.
+
+        Returns:
+            as in the competition's tables
+        """
         return ' '.join(self.labels)
 
 def _prediction(probs:Tensor, classes:Sequence[str], thresh:float|Tensor|None) -> Prediction:
@@ -91,7 +100,13 @@ def predict(
     tile,           # path, bytes, PIL image, `Image`, or bytes as array (h, w[, 3 or 4]) or tensor (3, h, w)
     thresh:float|Sequence[float]|None=None, # a label is given above this; None: the learner's; or c numbers
 ) -> Prediction:
-    "The labels of one picture. Raises `ValueError` for what is no picture, and for a threshold that is none."
+    """The labels of one picture. Raises `ValueError` for what is no picture, and for a threshold that is none.
+
+    Parameters:
+        learn: trained
+        tile: path, bytes, PIL image, `Image`, or bytes as array (h, w[, 3 or 4]) or tensor (3, h, w)
+        thresh: a label is given above this; None: the learner's; or c numbers
+    """
     data, thresh = learn.data, _thresh_for(learn, thresh)
     stats = None if data.stats is None else _stats_on(data.stats, learn.device)
     xb = _tile(tile, data.size)[None].to(learn.device)
@@ -110,6 +125,14 @@ def tta(
     """Predict every symmetry of every tile, and average: 8 for squares, 4 for other tiles.
 
     Raises `ValueError` for an empty loader, or no size.
+
+    Parameters:
+        learn: trained
+        dl: batches with targets; None: the validation tiles
+        sizes: pixels of the shorter side; None: as the loader gives them
+
+    Returns:
+        probabilities (n, c) and targets, both on the CPU
     """
     forward, activation = learn._eval_forward(), _activation(learn)
     if not len(sizes): raise ValueError('sizes is empty; (None,) takes the tiles as they are.')
@@ -161,6 +184,17 @@ def submission(
 
     Raises `FileNotFoundError` without a sample submission, `ValueError` for tiles that are missing, double or
     unknown, and for NaN; then nothing is written.
+
+    Parameters:
+        learn: trained
+        test_dls: `data.test_dl(...)` of each folder; None: the data's own
+        thresh: a label is given above this; None: the learner's; or c numbers
+        path: the csv to write; None: submission.csv in the data's folder
+        get_probs: `(learn, dl) -> (probabilities, _)`; the other choice is `tta`
+        sample: None: sample_submission_v2.csv in the data's folder
+
+    Returns:
+        the csv
     """
     data, thresh = learn.data, _thresh_for(learn, thresh)
     sample = Path(sample or data.path/'sample_submission_v2.csv')
@@ -185,7 +219,14 @@ def submission(
 _page = 'https://www.kaggle.com/competitions/planet-understanding-the-amazon-from-space'
 
 class Score(NamedTuple):
-    "What Kaggle says about a submission."
+    """What Kaggle says about a submission.
+
+    Attributes:
+        status: 'complete' or 'pending'
+        public: F2 on the public part of the test tiles
+        private: F2 on the rest
+        ref: Kaggle's number of the submission
+    """
     status: str             # 'complete' or 'pending'
     public: float|None      # F2 on the public part of the test tiles
     private: float|None     # F2 on the rest
@@ -258,6 +299,14 @@ def submit_to_kaggle(
 
     Raises a kind of `DataError`, whose text says which page to open; `ValueError` for a file that is no
     submission.
+
+    Parameters:
+        file: what `submission` wrote
+        message: a note to yourself, shown beside the score
+        wait: seconds to wait for the score
+
+    Returns:
+        its status is 'pending' if the score has not come by then
     """
     from planet_course.download import OfflineError, RateLimitedError, _COMPETITION
     file, again = Path(file), f'submit_to_kaggle({str(file)!r}, ...) again'
@@ -338,7 +387,13 @@ def _rebuild(facts:dict, state:dict) -> nn.Module:
 
 # %% ../nbs/12_predictor.ipynb #9e3ab42d
 class Predictor:
-    "A network from one file, ready to label pictures."
+    """A network from one file, ready to label pictures.
+
+    Parameters:
+        file: what `export_model` wrote
+        device: None: a GPU if there is one
+        thresh: None: the one in the file
+    """
     def __init__(self,
         file:str|Path,                        # what `export_model` wrote
         device:str|torch.device|None=None,    # None: a GPU if there is one
@@ -362,7 +417,14 @@ class Predictor:
     def forward(self,
         tiles:Tensor,   # bytes, shape (n, 3, h, w), of the model's size
     ) -> Tensor:        # probabilities, shape (n, c), on the CPU
-        "One batch."
+        """One batch.
+
+        Parameters:
+            tiles: bytes, shape (n, 3, h, w), of the model's size
+
+        Returns:
+            probabilities, shape (n, c), on the CPU
+        """
         xb = _finish(tiles.to(self.device, non_blocking=True), None, None, self.stats)
         return self.activation(self.model(xb).float()).cpu()
 
@@ -370,7 +432,15 @@ class Predictor:
         pictures:Iterable,  # each a path, bytes, a PIL image, an array or a tensor: see `predict`
         bs:int=64,          # pictures in a batch
     ) -> Iterator[tuple[object, Prediction|ValueError]]: # each picture with its answer, in order
-        "Predict as pictures come, decoding ahead. One that cannot be read gets the error that says why."
+        """Predict as pictures come, decoding ahead. One that cannot be read gets the error that says why.
+
+        Parameters:
+            pictures: each a path, bytes, a PIL image, an array or a tensor: see `predict`
+            bs: pictures in a batch
+
+        Returns:
+            each picture with its answer, in order
+        """
         if bs < 1: raise ValueError(f'bs is {bs}; a batch has 1 picture or more.')
         pictures, queue = iter(pictures), deque()
         def try_tile(picture):
@@ -432,6 +502,15 @@ def export_model(
     """Write all that is needed to predict into one file: weights, and facts as JSON.
 
     Raises `ValueError` for a network that cannot be built again from its architecture's name.
+
+    Parameters:
+        learn: made by `create_cnn`, trained
+        file: where to; by custom it ends in .safetensors
+        thresh: None: the learner's; or one for each label
+        cut: as it was given to `create_cnn`, if it was
+
+    Returns:
+        `file`
     """
     facts = _facts(learn, thresh, cut)
     state = {k: v.detach().cpu().contiguous() for k, v in learn.model.state_dict().items()}
@@ -466,6 +545,13 @@ def export_onnx(
     """Translate a model file to ONNX: `tiles` (n, 3, h, w), floats in [0, 1], to `probabilities` (n, c).
 
     Raises `ImportError` without the extra `onnx`, `ValueError` if onnxruntime's answer is off by over 1e-4.
+
+    Parameters:
+        file: what `export_model` wrote
+        out: where to; None: beside it, ending in .onnx
+
+    Returns:
+        `out`
     """
     try: import onnxruntime, onnxscript  # noqa: the exporter needs the second
     except ImportError as e: raise ImportError(f"{e}. pip install 'planet_course[onnx]' brings it.") from e
@@ -512,7 +598,14 @@ def _label_files(predictor:Predictor, files:list, bs:int) -> int: # how many cou
 def main(
     argv:Sequence[str]|None=None, # None: what was typed
 ) -> int: # exit status: 0, 1 if a picture could not be read, 2 if there is no model
-    "The command `planet-predict`."
+    """The command `planet-predict`.
+
+    Parameters:
+        argv: None: what was typed
+
+    Returns:
+        exit status: 0, 1 if a picture could not be read, 2 if there is no model
+    """
     parser = argparse.ArgumentParser('planet-predict', description='Label pictures; print a csv of them.')
     parser.add_argument('model', help='a file that export_model wrote')
     parser.add_argument('pictures', nargs='+', help='files, and folders to search')

@@ -41,7 +41,20 @@ class ImageDataBunch:
         bs:int=64,                  # pictures in a batch
         seed:int|None=42,           # fixes the split; None: another one every time
     ) -> DataBunch:
-        "List, split, label, transform, batch. Raises what those steps raise."
+        """List, split, label, transform, batch. Raises what those steps raise.
+
+        Parameters:
+            path: the folder of the data set
+            folder: the pictures' folder, below `path`
+            label_delim: what separates the labels of a picture; None: a picture has one
+            csv_labels: the table, below `path`: names in column 0, labels in column 1
+            valid_pct: share kept for validation
+            suffix: what follows a name, '.jpg' for instance
+            ds_tfms: (training, validation), as `get_transforms` makes it
+            size: pixels; None: as stored
+            bs: pictures in a batch
+            seed: fixes the split; None: another one every time
+        """
         split = ImageList.from_csv(path, csv_labels, folder, suffix).split_by_rand_pct(valid_pct, seed)
         return split.label_from_df(label_delim=label_delim).transform(ds_tfms, size).databunch(bs)
 
@@ -123,7 +136,12 @@ class _Up(nn.Module):
 
 # %% ../nbs/13_more_data_blocks.ipynb #dcb23a5e
 class UNet(nn.Module):
-    "A body that makes pictures smaller, and the way back up: (n, 3, h, w) -> (n, c, h, w) logits."
+    """A body that makes pictures smaller, and the way back up: (n, 3, h, w) -> (n, c, h, w) logits.
+
+    Parameters:
+        body: its output is smaller than its input, see `create_body`
+        c: classes
+    """
     def __init__(self,
         body:nn.Sequential, # its output is smaller than its input, see `create_body`
         c:int,              # classes
@@ -144,7 +162,11 @@ class UNet(nn.Module):
 
 # %% ../nbs/13_more_data_blocks.ipynb #72b1b40f
 class PixelAccuracy:
-    "Share of the pixels whose largest logit is at the right class."
+    """Share of the pixels whose largest logit is at the right class.
+
+    Parameters:
+        ignore: the class whose pixels do not count, 'Void' for instance
+    """
     def __init__(self,
         ignore:int|None=None,   # the class whose pixels do not count, 'Void' for instance
     ):
@@ -158,7 +180,12 @@ class PixelAccuracy:
         logits:Tensor,  # shape (n, c, h, w)
         targs:Tensor,   # class numbers, shape (n, h, w)
     ) -> None:
-        "Count one batch. Raises `ValueError` if the shapes do not fit, or there are no masks."
+        """Count one batch. Raises `ValueError` if the shapes do not fit, or there are no masks.
+
+        Parameters:
+            logits: shape (n, c, h, w)
+            targs: class numbers, shape (n, h, w)
+        """
         if targs is None: raise ValueError('targs is None: tiles without masks cannot be scored.')
         n, c, *size = logits.shape
         if targs.shape != (n, *size):
@@ -170,12 +197,20 @@ class PixelAccuracy:
         self.counts.index_add_(0, cells.flatten(), counted.long().flatten())
 
     def table(self) -> Tensor: # pixels by class (row) and answer (column), shape (c, c)
-        "All counts so far. Raises `ValueError` before the first batch."
+        """All counts so far. Raises `ValueError` before the first batch.
+
+        Returns:
+            pixels by class (row) and answer (column), shape (c, c)
+        """
         if self.counts is None: raise ValueError('nothing was counted yet: call update(logits, targs) first.')
         return self.counts.view(round(len(self.counts)**.5), -1)
 
     def compute(self) -> Tensor: # 0-d, in [0, 1]; nan if no pixel counted
-        "The score of all batches since `reset`."
+        """The score of all batches since `reset`.
+
+        Returns:
+            0-d, in [0, 1]; nan if no pixel counted
+        """
         table = self.table()
         return table.diag().sum()/table.sum()
 
@@ -183,7 +218,11 @@ class PixelAccuracy:
 class MeanIoU(PixelAccuracy):
     "Intersection over union of each class, averaged over the classes that occur or were predicted."
     def compute(self) -> Tensor: # 0-d, in [0, 1]; nan if no pixel counted
-        "The score of all batches since `reset`."
+        """The score of all batches since `reset`.
+
+        Returns:
+            0-d, in [0, 1]; nan if no pixel counted
+        """
         table = self.table()
         hits, either = table.diag(), table.sum(0) + table.sum(1) - table.diag()
         there = either > 0
@@ -205,7 +244,20 @@ def unet_learner(
     precision:str='auto',
     activation:str|Callable|None=None,
 ) -> Learner: # three layer groups: early body, late body, the way up
-    "A learner for masks: the body of `arch` and a new way back up to the size of the picture."
+    """A learner for masks: the body of `arch` and a new way back up to the size of the picture.
+
+    Parameters:
+        data: a `DataBunch` of masks, with `c` classes
+        arch: function that makes the network, like `models.resnet34`; or its name
+        pretrained: start from ImageNet weights, frozen
+        weights: a file to start from instead, frozen too: see `build_body`
+        cut: see `create_body`
+        split: see `create_body`
+        metrics: this and what follows: see `Learner`; None: pixel accuracy
+
+    Returns:
+        three layer groups: early body, late body, the way up
+    """
     _check_data(data)
     body = build_body(arch, pretrained, weights, cut, split)
     net = UNet(body.layers, data.c)
@@ -247,7 +299,15 @@ def bb_pad_collate(
     samples:Sequence[tuple],    # pairs (tile, (boxes (k, 4), labels (k,))), each with a k of its own, or None
     pad_idx:int=0,              # the label of what is filled up
 ) -> tuple:                     # tiles (n, 3, h, w), then the pair boxes (n, m, 4), labels (n, m), or None
-    "A batch of tiles with boxes; where a tile has fewer than the most, nothings stand in front of its own."
+    """A batch of tiles with boxes; where a tile has fewer than the most, nothings stand in front of its own.
+
+    Parameters:
+        samples: pairs (tile, (boxes (k, 4), labels (k,))), each with a k of its own, or None
+        pad_idx: the label of what is filled up
+
+    Returns:
+        tiles (n, 3, h, w), then the pair boxes (n, m, 4), labels (n, m), or None
+    """
     xb = torch.stack([x.data for x, _ in samples])
     pairs = [y.data if isinstance(y, Category) else y for _, y in samples]
     return xb, None if None in pairs else _pad(pairs, pad_idx)
@@ -391,7 +451,15 @@ def get_annotations(
     file:str|Path,  # a json in COCO's format
     prefix:str='',  # goes before each picture's name
 ) -> tuple[list[str], list]: # names of pictures with boxes; for each [boxes, names], see `ObjectItemList`
-    "Boxes by picture. Raises `ValueError` for another format, and pictures or categories that are missing."
+    """Boxes by picture. Raises `ValueError` for another format, and pictures or categories that are missing.
+
+    Parameters:
+        file: a json in COCO's format
+        prefix: goes before each picture's name
+
+    Returns:
+        names of pictures with boxes; for each [boxes, names], see `ObjectItemList`
+    """
     try: return _boxes_by_picture(json.loads(Path(file).read_bytes()), prefix)    # knows UTF-8, -16 and -32
     except (KeyError, TypeError, json.JSONDecodeError) as e:
         raise ValueError(f'{file} is no json in the format of COCO ({type(e).__name__}: {e}).') from e

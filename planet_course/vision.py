@@ -29,7 +29,14 @@ def _cache_file(weights) -> Path:
 def find_weights(
     arch:Callable|str, # a torchvision model function, for example `models.resnet50`, or its name
 ) -> tuple[models.WeightsEnum|None, Path|None]: # torchvision's weights; their file if PyTorch's cache has it
-    "Which ImageNet weights torchvision has for `arch`, and whether they are here. Touches no network."
+    """Which ImageNet weights torchvision has for `arch`, and whether they are here. Touches no network.
+
+    Parameters:
+        arch: a torchvision model function, for example `models.resnet50`, or its name
+
+    Returns:
+        torchvision's weights; their file if PyTorch's cache has it
+    """
     if 'weights' in getattr(arch, 'keywords', {}): return None, None   # a `partial` that brings its own
     try: known = models.get_model_weights(arch)
     except ValueError: return None, None  # not one of torchvision's functions
@@ -148,7 +155,16 @@ def create_body(
     cut:int|None=None,   # how many children to keep, or to drop if negative; known for ResNet and MobileNetV2
     split:int|None=None, # index of the body's layer where the second group begins; likewise
 ) -> tuple[nn.Sequential, int]: # the body, (n, 3, h, w) -> (n, nf, h', w'), and where to split it
-    "Cut a network's classifier off. Raises `ValueError` when cut or split are not known, or out of range."
+    """Cut a network's classifier off. Raises `ValueError` when cut or split are not known, or out of range.
+
+    Parameters:
+        model: a whole network
+        cut: how many children to keep, or to drop if negative; known for ResNet and MobileNetV2
+        split: index of the body's layer where the second group begins; likewise
+
+    Returns:
+        the body, (n, 3, h, w) -> (n, nf, h', w'), and where to split it
+    """
     known = next((v for k, v in _cuts.items() if isinstance(model, k)), (None, None))
     cut, split = known[0] if cut is None else cut, known[1] if split is None else split
     children = [name for name, _ in model.named_children()]
@@ -169,6 +185,12 @@ def count_features(
     """How many features a body gives, found by sending black pictures of two sizes through.
 
     Raises `ValueError` if it fails on one, or if what comes out has no features that stay when sizes change.
+
+    Parameters:
+        body: what comes before the head
+
+    Returns:
+        nf, as in (n, 3, h, w) -> (n, nf, h', w')
     """
     shapes = []
     for side in (96, 128):
@@ -187,7 +209,14 @@ def count_features(
 
 # %% ../nbs/09_vision.ipynb #70e5b60b
 class Body(NamedTuple):
-    "A network without its classifier."
+    """A network without its classifier.
+
+    Attributes:
+        layers: (n, 3, h, w) -> (n, features, h', w')
+        split: index of the layer where the second group begins
+        features: how many
+        loaded: weights were loaded: worth freezing until the head has learned something
+    """
     layers: nn.Sequential  # (n, 3, h, w) -> (n, features, h', w')
     split: int             # index of the layer where the second group begins
     features: int          # how many
@@ -203,6 +232,13 @@ def build_body(
     """Make `arch`, cut its classifier off, load the weights asked for, and print which body that is.
 
     Raises `RuntimeError` if weights can be neither found nor downloaded, `ValueError` if a file does not fit.
+
+    Parameters:
+        arch: function that makes the network, for example `models.resnet50`; or its name
+        pretrained: ImageNet weights, from PyTorch's cache or the network
+        weights: a file to load instead: a state dict of `arch`, a stage, an export
+        cut: see `create_body`
+        split: see `create_body`
     """
     function = _function(arch)
     name, (known, _) = _name(function), find_weights(function)
@@ -242,6 +278,16 @@ def create_head(
     """Concat pooling, then batch norm, dropout and a linear layer for each width.
 
     Linear weights are Kaiming-normal, their biases zero.
+
+    Parameters:
+        nf: features that the body gives
+        c: classes
+        lin_ftrs: widths of the hidden layers
+        ps: dropout before the last layer, in [0, 1); half of it before the others
+        bn_final: a batch norm after the last layer
+
+    Returns:
+        (n, nf, h, w) -> (n, c) logits
     """
     sizes, drops = [2 * nf, *lin_ftrs, c], [ps / 2] * len(lin_ftrs) + [ps]
     layers = [AdaptiveConcatPool2d(), nn.Flatten()]
@@ -307,6 +353,21 @@ def create_cnn(
     """A learner for pictures: the body of `arch`, a new head for the data's classes.
 
     Raises `TypeError` for what is no data or no network, and as `build_body` does.
+
+    Parameters:
+        data: a `DataBunch`, or anything a `Learner` takes, with `c` classes
+        arch: function that makes the network, like `models.resnet50`; or its name
+        pretrained: start from ImageNet weights, frozen
+        weights: a file to start from instead, frozen too: see `build_body`
+        cut: see `create_body`
+        split: see `create_body`
+        lin_ftrs: see `create_head`
+        ps: see `create_head`
+        bn_final: see `create_head`
+        metrics: see `Learner`, as all that follows; None: accuracy, if one label a tile
+
+    Returns:
+        three layer groups: early body, late body, head
     """
     _check_data(data)
     body = build_body(arch, pretrained, weights, cut, split)

@@ -81,6 +81,7 @@ def test_odd_encodings(place):
     for encoding in ('utf-16', 'nonsense'):
         (place/'labels.csv').write_text(lines(tags))
         with pytest.raises(ValueError, match='encoding='): ImageList.from_csv(place, 'labels.csv', 'tiles', '.jpg', encoding=encoding)
+    with pytest.raises(ValueError, match='Save the sheet as csv'): from_text(place, 'PK\x03\x04')
 
 
 def test_words_for_nothing_are_words(place):
@@ -145,12 +146,15 @@ def test_names_that_could_be_two_files(place):
 def test_what_is_no_file(place, capsys):
     os.mkfifo(place/'tiles/pipe.jpg')
     os.symlink('nowhere.jpg', place/'tiles/gone.jpg')
+    os.symlink('round.jpg', place/'tiles/round.jpg')
+    os.symlink('t1.jpg', place/'tiles/link.jpg')
     (place/'tiles/folder.jpg').mkdir()
     files = ImageList.from_folder(place).files
-    assert len(files) == n
+    assert len(files) == n + 1
     out = capsys.readouterr().out
-    assert 'left out 2' in out and 'pipe.jpg' in out and 'gone.jpg' in out and out.count('\n') == 1
-    for name in ('pipe', 'gone', 'folder'):
+    assert 'left out 3' in out and 'pipe.jpg' in out and 'gone.jpg' in out and out.count('\n') == 1
+    assert len(listed(place, table(tags=tags).replace('t4', 'link')).files) == n
+    for name in ('pipe', 'gone', 'folder', 'round'):
         with pytest.raises(FileNotFoundError, match=name): listed(place, table(tags=tags).replace('t4', name))
 
 
@@ -180,7 +184,7 @@ def test_endings(place):
     assert len(ImageList.from_folder(place)) == n + 1
     for given in ('.tif', 'tif', ['.TIF']): assert ImageList.from_folder(place, given).ids == ['map.TIF']
     with pytest.raises(FileNotFoundError, match='looked for png'): ImageList.from_folder(place, 'png')
-    with pytest.raises(FileNotFoundError, match='no folder at'): ImageList.from_folder(place/'none')
+    with pytest.raises(FileNotFoundError, match='there is no such folder'): ImageList.from_folder(place/'none')
 
 
 def test_names_of_others_are_printed_in_one_line(place, capsys):
@@ -330,8 +334,9 @@ def test_one_column_a_label(place, capsys):
             'no training tile has mine (1 in validation): kept as a class, its tiles count as missed\n'
     split = listed(place, df.assign(tags=tags)).split_none()
     assert split.label_from_df([1, 2]).classes == ['primary', 'clear'] and split.label_from_df(cols=('haze',)).classes == ['haze']
-    with pytest.raises(ValueError, match="'tags' is not True and False"): split.label_from_df(['tags'])
+    with pytest.raises(ValueError, match="'tags' is not True and False.*give its name alone"): split.label_from_df(['tags'])
     with pytest.raises(ValueError, match=r"label_from_df\(cols='tags', label_delim=' '\)"): split.label_from_df(['tags'], ' ')
+    with pytest.raises(ValueError, match='cols is empty'): split.label_from_df([])
     with pytest.raises(ValueError, match="no column 'nothing'"): split.label_from_df(['clear', 'nothing'])
 
 
@@ -349,7 +354,10 @@ def test_a_delimiter_that_does_not_fit(place, capsys):
     assert capsys.readouterr().out == "label_delim='|' is nowhere in column 'tags' (clear, primary): one label each\n"
     lists = listed(place, table(tags=[['clear', 'haze']] * n)).split_none()
     with pytest.raises(ValueError, match='leave label_delim out'): lists.label_from_df(label_delim=' ')
+    with pytest.raises(ValueError, match="label_delim is ''"): split.label_from_df(label_delim='')
     assert lists.label_from_df().labels[0] == ('clear', 'haze')
+    chosen = listed(place, table(tags=pd.Categorical(['clear haze', None] * 6))).split_none().label_from_df(label_delim=' ')
+    assert chosen.labels[:2] == (('clear', 'haze'), ())
     plain = listed(place, table(tags=[' clear', 'clear '] * 6)).split_none().label_from_df()
     assert plain.classes == ['clear'] and plain.kind is Category
 
@@ -361,6 +369,22 @@ def test_tiles_without_any_label(place, capsys):
     labelled(place, [[], *map(str.split, tags[1:])])
     assert '1 of 12 tiles have no label' in capsys.readouterr().out
     with pytest.raises(ValueError, match='no tile has a label'): labelled(place, [[]] * n)
+
+
+def test_lists_that_were_saved_as_text(place):
+    for form in (list, set, np.array):
+        table(tags=[form(cell.split()) for cell in tags]).to_csv(place/'labels.csv', index=False)
+        split = ImageList.from_csv(place, 'labels.csv', 'tiles', '.jpg').split_none()
+        for delim in (None, ','):
+            with pytest.raises(ValueError, match=r"lists written as text.*df\['tags'\].map\(';'.join\)"): split.label_from_df(label_delim=delim)
+    assert listed(place, table(tags='[no name]')).split_none().label_from_df().classes == ['[no name]']
+
+
+def test_names_in_two_forms_are_one_class(place):
+    both = [unicodedata.normalize(form, 'wüst') for form in ('NFC', 'NFD')]
+    assert both[0] != both[1]
+    for given in (None, both[:1], both[1:]): assert labelled(place, both * 6, classes=given).classes == both[:1]
+    assert listed(place, table(tags=[f'{a} clear' for a in both * 6])).split_none().label_from_df(label_delim=' ').classes == ['clear', both[0]]
 
 
 def test_numbers_sort_as_numbers(place):
@@ -376,7 +400,8 @@ def test_numbers_sort_as_numbers(place):
 
 
 def test_a_vocabulary_has_an_order(place):
-    for bad, why in (({'clear', 'haze'}, 'give a list'), ('clear', 'give a list'), (['clear', 'haze', 'clear'], 'names twice: clear')):
+    for bad, why in (({'clear', 'haze'}, 'give a list'), ('clear', 'give a list'), (['clear', 'haze', 'clear'], 'names twice: clear'),
+                     (['clear', 'haze', None], 'None is no name')):
         with pytest.raises(ValueError, match=why): labelled(place, ['clear', 'haze'] * 6, classes=bad)
     assert labelled(place, ['clear', 'haze'] * 6, classes=iter(['haze', 'clear'])).classes == ['haze', 'clear']
 
@@ -388,6 +413,9 @@ def test_other_kinds_get_what_stands_in_the_table(place):
     split = PointsItemList.from_df(df, place, folder='tiles', suffix='.jpg').split_none()
     for found in (split.label_from_df('point'), split.label_from_df('text', label_delim=' ')):
         assert found.kind is Points and np.stack(found.labels).tolist() == [[[y, x]] for y, x in at]
+    df = df.assign(y=range(n), x=range(0, 2*n, 2)).astype({'y': str})
+    split = PointsItemList.from_df(df, place, folder='tiles', suffix='.jpg').split_none()
+    assert np.stack(split.label_from_df(['y', 'x']).labels).tolist() == [[[y, x]] for y, x in at]
     masks = SegmentationItemList.from_df(df, place, folder='tiles', suffix='.jpg').split_none().label_from_df('mask', classes=['a'])
     assert masks.labels == tuple(df['mask'])
 
