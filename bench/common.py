@@ -13,7 +13,7 @@ from planet_course.core import imagenet_stats, keep_freed_memory, planet_folder
 from planet_course.data import ImageList
 from planet_course.sample import planet_synthetic
 
-here = Path(__file__).parent
+work = Path(os.environ.get('BENCH_DATA') or Path(__file__).parent/'data')   # tiles and their caches
 tfms = get_transforms(flip_vert=True, max_lighting=0.1, max_zoom=1.05, max_warp=0.)   # the lesson's
 
 
@@ -26,14 +26,14 @@ def add_data_args(parser, tiles:int):
 def tile_table(data:str|None, n:int) -> tuple[pd.DataFrame, Path]:
     """A table of n rows, `file` and `tags`, and the folder of the files.
 
-    The files are hard links in `bench/data`, or copies where that is another disk: the tiles may be somebody else's, and caches go beside them.
+    The files are hard links in `bench/data` (or `$BENCH_DATA`), or copies where that is another disk: the tiles may be somebody else's, and caches go beside them.
     A smaller set is there several times.
     """
-    folder = planet_folder(data or planet_synthetic(here/'data'/'synthetic'))
+    folder = planet_folder(data or planet_synthetic(work/'synthetic'))
     df = pd.read_csv(folder.path/folder.csv)
     df = df.iloc[np.arange(n) % len(df)].reset_index(drop=True)
     key = hashlib.sha256(os.path.abspath(folder.path).encode()).hexdigest()[:8]
-    path = here/'data'/f'tiles-{n}-{key}'
+    path = work/f'tiles-{n}-{key}'
     path.mkdir(parents=True, exist_ok=True)
     files = [f'{i}-{name}{folder.suffix}' for i, name in enumerate(df.iloc[:, 0])]
     for file, name in zip(files, df.iloc[:, 0]):

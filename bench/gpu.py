@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
-from common import here, label_lists, report, secs, table, tfms, tile_table
+from common import label_lists, report, secs, table, tfms, tile_table, work
 from planet_course.core import imagenet_stats, seed_everything
 from planet_course.data import _Source
 from planet_course.learner import _kept_bytes, _train_step
@@ -97,7 +97,7 @@ def main():
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     seed_everything(42)
     drawn = 64 if args.made == 'device' else args.tiles      # the files of made tiles are never opened
-    lists = label_lists(*tile_table(planet_synthetic(here/'data'/f'synthetic_{drawn}', n=drawn), args.tiles))
+    lists = label_lists(*tile_table(planet_synthetic(work/f'synthetic_{drawn}', n=drawn), args.tiles))
     flops, bandwidth = ceilings(device)
     rows, total, learn, decode = [], 0., None, ''
     for size, bs, head_lr in zip(args.sizes, args.bs, (1e-2, 5e-3)):

@@ -19,12 +19,11 @@ from filelock import FileLock, Timeout
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
-from tqdm import tqdm
 
-from .core import PICTURE_FORMATS, free_memory, staged, writable_folder
+from .core import PICTURE_FORMATS, free_memory, progress as progress_bar, staged, writable_folder
 
 # %% ../nbs/03_cache.ipynb #05ed8aec
-_magic = b'\xff\xd8', b'\x89PNG', b'RIFF', b'GIF8', b'BM', b'II*\0', b'MM\0*'   # how files of these formats begin
+_magic = b'\xff\xd8', b'\x89PNG', b'RIFF', b'GIF8', b'BM', b'II*\0', b'MM\0*'   # how such files begin
 
 class _Refused(ValueError): "Why a picture is not read, in words of ours."
 
@@ -33,8 +32,8 @@ def _too_large() -> str:
             'decompression bomb. For a picture that you trust, set PIL.Image.MAX_IMAGE_PIXELS = None before')
 
 def _no_tile(bands:str) -> str:
-    return (f'it has {bands}. Take tiles of three bands of bytes (train-jpg, in the competition), or make them, '
-            'with GDAL for instance, from a range of your choice: '
+    return (f'it has {bands}. Take tiles of three bands of bytes (train-jpg, in the competition), or make '
+            'them, with GDAL for instance, from a range of your choice: '
             'gdal_translate -b 3 -b 2 -b 1 -ot Byte -scale LOW HIGH 0 255 TILE.tif TILE.png')
 
 def _tiff_bands(file:str|Path|bytes) -> str:
@@ -91,7 +90,7 @@ def _naming(file:str|Path|bytes|Image.Image) -> Iterator[None]:
     "What goes wrong in the block becomes a `ValueError` that names the picture, or a `MemoryError`."
     try: yield
     except Exception as e:
-        no_memory = isinstance(e, MemoryError) or "can't allocate memory" in str(e)     # the second is torch's
+        no_memory = isinstance(e, MemoryError) or "can't allocate memory" in str(e)     # as torch says
         if no_memory: raise MemoryError(f'too little memory for {_name(file)}') from e
         raise _cannot_read(file, e) from e
 
@@ -103,7 +102,7 @@ def _as_stored(file:str|Path|bytes|Image.Image) -> Iterator[Image.Image]:
             if file.format not in (None, 'MPO', *PICTURE_FORMATS): raise _Refused(f'it is {file.format}')
             yield file
         else:
-            with _source(file) as source, Image.open(source, formats=PICTURE_FORMATS) as picture: yield picture
+            with _source(file) as source, Image.open(source, formats=PICTURE_FORMATS) as found: yield found
 
 # %% ../nbs/03_cache.ipynb #457d09d8
 def fit_window(
@@ -165,7 +164,8 @@ class _Room:
 
     def _admits(self, me:int, n:int) -> bool:
         others = self.held.total() - self.held[me]
-        return not others or self.held[me] > 0 or others + n <= self.most   # who waited inside would wait for itself
+        inside = self.held[me] > 0      # who waited here would wait for itself
+        return inside or not others or others + n <= self.most
 
     @contextmanager
     def take(self, n:int) -> Iterator[None]:
@@ -183,17 +183,18 @@ _room = _Room(2*89_478_485)     # what Pillow allows one picture
 
 @contextmanager
 def open_picture(
-    file:str|Path|bytes|Image.Image,    # a JPEG, PNG, WebP, GIF, BMP or TIFF: path, bytes, or opened by Pillow
-    size:int|tuple[int,int]|None=None,  # what the block will scale it to, for `decode`'s meaning of a size
+    file:str|Path|bytes|Image.Image,   # a JPEG, PNG, WebP, GIF, BMP or TIFF: path, bytes, or opened by Pillow
+    size:int|tuple[int,int]|None=None, # what the block will scale it to, in `decode`'s terms
 ) -> Iterator[Image.Image]:             # upright: turned as its EXIF says
     """Open a picture for the length of a block, which reads it and does nothing else.
 
-    Raises `ValueError`, naming the file, if it is missing, empty, no plain file, not a picture in one of these
-    formats, suspiciously large, or, also in the block, cut short or damaged; `MemoryError` where memory ends.
+    Raises `ValueError`, naming the file, if it is missing, empty, no plain file, not a picture in one of
+    these formats, suspiciously large, or, also in the block, cut short or damaged; `MemoryError` where
+    memory ends.
 
     Parameters:
         file: a JPEG, PNG, WebP, GIF, BMP or TIFF: path, bytes, or opened by Pillow
-        size: what the block will scale it to, for `decode`'s meaning of a size
+        size: what the block will scale it to, in `decode`'s terms
 
     Returns:
         upright: turned as its EXIF says
@@ -210,8 +211,8 @@ def open_picture(
 
 # %% ../nbs/03_cache.ipynb #31fce15b
 def _other_range(low:float, high:float, bits:str) -> _Refused:
-    return _Refused(f'its pixels go from {low:,.6g} to {high:,.6g}, in {bits}; which of them are black and white is '
-                    'not known. Choose low and high once for all pictures, and write bytes: '
+    return _Refused(f'its pixels go from {low:,.6g} to {high:,.6g}, in {bits}; which of them are black and '
+                    'white is not known. Choose low and high once for all pictures, and write bytes: '
                     'a = np.asarray(Image.open(file)).astype(float); '
                     'Image.fromarray(np.uint8(255*np.clip((a - low)/(high - low), 0, 1))).save(...)')
 
@@ -219,7 +220,8 @@ def _rgb(picture:Image.Image) -> np.ndarray:
     "Any picture as bytes, (h, w, 3). Pillow cuts 16-bit greys off at 255, so those are scaled here."
     stored = picture.info.get('stored', '')
     deep = re.search('(?<!BGR);16', stored)
-    if re.match('TIFF.*RGB(a|[AX];16)', stored): raise _Refused(_no_tile(f'4 bands of {16 if deep else 8} bits'))
+    if re.match('TIFF.*RGB(a|[AX];16)', stored):
+        raise _Refused(_no_tile(f'4 bands of {16 if deep else 8} bits'))
     if picture.mode == 'F' or picture.mode == 'I' and not deep:
         values = np.asarray(picture)
         raise _other_range(np.nanmin(values), np.nanmax(values), 'numbers of 32 bits')
@@ -242,7 +244,7 @@ def _tell_dropped(file:str|Path|bytes|Image.Image, picture:Image.Image) -> None:
     with _telling:
         if low == high or where in _told: return
         _told.add(where)
-        print(f'pictures in {where} have a fourth band, transparency for instance. It is dropped: tiles are RGB')
+        print(f'pictures in {where} have a fourth band, such as transparency. It is dropped: tiles are RGB')
 
 def decode(
     file:str|Path|bytes|Image.Image,   # a JPEG, PNG, WebP, GIF, BMP or TIFF: path, bytes, or opened by Pillow
@@ -295,7 +297,7 @@ def _check_room(folder:Path, nbytes:int) -> None:
 _version = 2   # goes up when the same files would give other bytes
 
 def _key(files:list[str], base:Path, size:tuple[int,int], squish:bool) -> str:
-    "A digest, 16 hexadecimal digits, of the paths below `base` and all else that the bytes depend on, but files."
+    "A digest, 16 hexadecimal digits, of the paths below `base`, the size, and this code's version."
     h = hashlib.blake2b(f'{_version} {size} {squish}'.encode(), digest_size=8)
     for f in files: h.update(b'\0' + os.fsencode(os.path.relpath(f, base)))
     return h.hexdigest()
@@ -306,11 +308,10 @@ def _stats(s:os.stat_result) -> list[int]:
 
 def _stats_now(files:list[str]) -> np.ndarray:    # shape (n, 4); zeros where there is no file
     "What the system says of files."
-    found = np.zeros((len(files), 4), np.uint64)
-    for i, file in enumerate(files):
-        try: found[i] = _stats(os.stat(file))
-        except OSError: pass
-    return found
+    def ask(file):
+        try: return _stats(os.stat(file))
+        except OSError: return [0]*4
+    return np.array([ask(file) for file in files], np.uint64)
 
 def _forget_young(stats:np.ndarray) -> np.ndarray:
     "Zeros where a file changed less than two seconds ago: it may change again, and look the same."
@@ -324,7 +325,7 @@ def _read(file:str) -> tuple[_Contents, list[int]]:
     "The bytes of a tile, and its stats, zeros if it changed meanwhile. Raises `ValueError` naming the file."
     with _naming(file), _source(file) as source:
         before = os.fstat(source.fileno())
-        if before.st_size > _most_bytes: raise _Refused(f'{before.st_size/1e9:.1f} GB is too large for a picture')
+        if before.st_size > _most_bytes: raise _Refused(f'{before.st_size/1e9:.1f} GB is no picture')
         contents = _Contents(source.read())
         after = os.fstat(source.fileno())
     contents.name = file
@@ -343,7 +344,7 @@ def _digest_of(file:str) -> tuple[bytes, list[int]]:
 # %% ../nbs/03_cache.ipynb #efe40662
 def _in_order(work:Callable, files:list[str], workers:int, says:str, progress:bool) -> Iterator:
     "What `work` makes of each file, by threads, in order, at most 256 ahead."
-    bar = tqdm(total=len(files), desc=says, leave=False, delay=1, disable=not progress)
+    bar = progress_bar(total=len(files), desc=says, delay=1, disable=not progress)
     with bar, ThreadPoolExecutor(workers) as pool:
         for i in range(0, len(files), 256):
             for result in pool.map(work, files[i:i + 256]):
@@ -429,7 +430,7 @@ def _find(cache:'TileCache', file:Path, progress:bool) -> Tensor|None:
             mapped = np.memmap(rows, np.uint8, 'r', shape=cache.shape)      # of the file that was looked at
     except OSError: return None
     if any(not np.array_equal(old[name], marker[name]) for name in old):
-        with suppress(OSError): _mark(file, marker)     # where it cannot be written, the digests are asked again
+        with suppress(OSError): _mark(file, marker)     # if it cannot be, the digests are asked again
     with warnings.catch_warnings(action='ignore', category=UserWarning): return torch.from_numpy(mapped)
 
 # %% ../nbs/03_cache.ipynb #02736bf5
@@ -551,7 +552,7 @@ _cache_name = re.compile(r'\d+(x\d+)?-[0-9a-f]{16}\.(u8|npz)(-[0-9a-f]{32}\.tmp|
 def clear_cache(
     folder:str|Path,   # a data folder: the cache files in its `.tiles`, or in that folder's stand-in, go
 ) -> int:              # bytes freed
-    """Remove the cache files of a data folder, unless one is being made; they are made again when they are needed.
+    """Remove a data folder's cache files, unless one is being made; they are made again when they are needed.
 
     Parameters:
         folder: a data folder: the cache files in its `.tiles`, or in that folder's stand-in, go
@@ -563,7 +564,7 @@ def clear_cache(
     where = writable_folder(Path(folder)/'.tiles')
     try: lock = FileLock(where/'.lock').acquire(timeout=0)
     except Timeout:
-        print(f'{where}: nothing removed, because a tile cache is being made there. Try again when it is done')
+        print(f'{where}: nothing removed: a tile cache is being made there. Try again when it is done')
         return 0
     with lock:
         found = [f for f in where.iterdir() if _cache_name.fullmatch(f.name)]

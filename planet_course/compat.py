@@ -29,8 +29,8 @@ from torchvision import models
 from . import tasks, vision
 from .augment import get_transforms
 from .core import imagenet_stats, seed_everything, writable_folder
-from .data import (DataBunch, EmptyLabel, ImageList as _TodaysList, ItemLists, LabelList, LabelLists,
-                                _as_list, _read_csv)
+from .data import (DataBunch, EmptyLabel, ImageList as _TodaysList, ItemLists, LabelList,
+                                LabelLists, _as_list, _read_csv)
 from .download import Config, URLs, planet_data, untar_data
 from .learner import Learner
 from .metrics import accuracy, accuracy_thresh, fbeta
@@ -188,8 +188,7 @@ class _Older:
                        sep:str|None=None, folder:str='.', suffix:str='') -> _TodaysList:
         "Tiles and labels from a table below the path, whatever was in the list before; see `from_csv`."
         _say('label_from_csv', 'ImageList.from_csv')
-        file = self.path/csv
-        df = _read_csv(file) if header == 'infer' else pd.read_csv(file, header=header, dtype=str)
+        df = _read_csv(self.path/csv, header=header)
         return type(self).from_df(df, self.path, fn_col, folder, suffix).label_from_df(label_col, sep=sep)
 
     def random_split_by_pct(self, valid_pct:float=0.2, seed:int|None=None) -> ItemLists:

@@ -173,8 +173,8 @@ def keep_freed_memory() -> bool: # False where the C library is not glibc: then 
     libc = _glibc()
     if libc is None: return False
     done = bool(libc.mallopt(_M_MMAP_MAX, 0) and libc.mallopt(_M_TRIM_THRESHOLD, -1))
-    if done: print('this process keeps the memory that it frees for its next use, which makes training on a CPU '
-                   'faster; give_back_memory() undoes it')
+    if done: print('this process keeps the memory that it frees for its next use, which makes training on a '
+                   'CPU faster; give_back_memory() undoes it')
     return done
 
 def give_back_memory() -> bool: # False where the C library is not glibc: then nothing changes
@@ -375,8 +375,8 @@ def staged(
         _put(temp, file, mode)
     except OSError as e:
         if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): raise
-        raise OSError(e.errno, f'no room for {file} ({e.strerror}). What was there is as it was. Free some space '
-                               f'in {file.parent}, or write elsewhere') from e
+        raise OSError(e.errno, f'no room for {file} ({e.strerror}). What was there is as it was. Free some '
+                               f'space in {file.parent}, or write elsewhere') from e
     finally:
         if place: _remove(place, handle)
 
@@ -462,7 +462,7 @@ def _visit(folder:Path, depth:int|None, above:tuple, closed:list) -> list[Path]:
     found = []
     for entry in entries:
         if entry.name.startswith('.'): continue
-        if not entry.is_dir(): found.append(entry)
+        if not os.path.isdir(entry): found.append(entry)
         elif depth != 1: found += _visit(entry, depth and depth - 1, (*above, here), closed)
     return found
 

@@ -520,12 +520,16 @@ class ItemLists:
     def label_from_folder(self,
         classes:Sequence[str]|None=None, # the vocabulary; None: all labels that occur, sorted
     ) -> 'LabelLists':
-        """The name of the folder that a tile lies in is its label.
+        """The name of a tile's folder is its label; a line tells of tiles that lie in the data folder itself.
 
         Parameters:
             classes: the vocabulary; None: all labels that occur, sorted
         """
-        return _label(self, tuple(Path(f).parent.name for f in self.items.files), classes)
+        folders = [Path(f).parent for f in self.items.files]
+        path = Path(self.items.path)
+        top = folders.count(path)
+        if top: print(f'{top} tiles lie in {one_line(str(path))} itself: their label is its name')
+        return _label(self, tuple(folder.name for folder in folders), classes)
 
     def label_from_func(self,
         func:Callable,                   # file (a `Path`) to its label, a list of labels, or another target
@@ -1357,13 +1361,15 @@ def _test_list(lists:LabelLists, items) -> LabelList:
 def _check_stats(data:DataBunch, stats:tuple|None) -> tuple:
     "The statistics to normalise with; measured if there are none."
     if data.stats is not None: raise ValueError(f'already normalised, with {data.stats}: once is enough.')
+    measured = ', as measured on one training batch' if stats is None else ''
     if stats is None:
         xb, _ = data.one_batch()
         stats = xb.mean((0, 2, 3)), xb.std((0, 2, 3))
     try: mean, std = (tuple(map(float, o)) for o in stats)
     except (TypeError, ValueError): mean = std = ()
     if not len(mean) == len(std) == 3 or not np.isfinite((mean, std)).all() or min(std) <= 0:
-        raise ValueError(f'stats is {stats}; give three means and three standard deviations above 0.')
+        raise ValueError(f'stats is {stats}{measured}; give three means and '
+                         'three standard deviations above 0.')
     if max(mean) > 10: print(f'means of {mean} are for bytes, and pixels are 0 to 1 here: divide by 255')
     return mean, std
 

@@ -25,9 +25,8 @@ from filelock import FileLock, Timeout
 from PIL import Image
 from py7zr.exceptions import ArchiveError, DecompressionBombError
 from requests.exceptions import InvalidHeader, InvalidURL
-from tqdm import tqdm
 
-from .core import PICTURE_FORMATS, one_line
+from .core import PICTURE_FORMATS, one_line, progress
 from .sample import _full, planet_synthetic
 
 # %% ../nbs/02_download.ipynb #27981e19
@@ -225,7 +224,8 @@ def _body(
     packed = answer.headers.get('Content-Encoding') or 'identity'
     if packed.lower() != 'identity': raise InvalidHeader(f'the server packs what it sends ({packed[:20]})')
     rate, window = _SLOWEST
-    left, came, since = most + 1, 0, monotonic()
+    left = most + 1
+    came, since = 0, monotonic()
     while left:
         with _answers(): data = answer.raw.read1(min(left, 1 << 16))
         if not data: return
@@ -244,8 +244,9 @@ def _read_json(file:Path) -> dict:
 
 def _describe(headers) -> dict: # length in bytes, mark (the validator) and md5; None where it is not said
     "What a server says about a file."
-    length, etag = headers.get('Content-Length', ''), headers.get('ETag', '')
-    length = int(length) if re.fullmatch('[0-9]{1,18}', length) else None
+    said = headers.get('Content-Length', '')
+    length = int(said) if re.fullmatch('[0-9]{1,18}', said) else None
+    etag = headers.get('ETag', '')
     mark = etag if etag and not etag.startswith('W/') else headers.get('Last-Modified', '') # W/: about this
     if not length or not re.fullmatch('[ -~]+', mark): mark = None # we are to send it back
     md5 = re.search(r'md5=([\w+/=]+)', headers.get('x-goog-hash', ''))
@@ -259,7 +260,7 @@ def _write(
     length:int|None, # bytes that it will have in the end, as far as that is known
 ) -> None:
     "Add `body` to `part`, as far as the disk itself. Raises `DiskFullError`."
-    bar = tqdm(desc=part.stem, total=length, initial=have, unit='B', unit_scale=True, leave=False)
+    bar = progress(desc=part.stem, total=length, initial=have, unit='B', unit_scale=True)
     with bar, _room_in(part.parent, (length or 0) - have), open(part, 'ab' if have else 'wb') as out:
         for data in body: bar.update(out.write(data))
         out.flush()
@@ -301,7 +302,8 @@ def _fault(part:Path, facts:dict, size:int|None, most:int) -> str|None:
     "What is wrong with a file that has come."
     length = facts['length'] or 0
     if length > most: return f'the server says that it has {length:,} bytes, and it may have {most:,}'
-    have, due = part.stat().st_size, size or length
+    have = part.stat().st_size
+    due = size or length
     if have > (enough := min(most, length or _UNSAID)): return f'it has more than {enough:,} bytes'
     if due and have != due: return f'it has {have:,} bytes and should have {due:,}'
     if not facts['md5']: return None
@@ -448,7 +450,7 @@ def _unpack(
     most, size, total, left_out = _most(archive), archive.stat().st_size, 0, []
     refuse = partial(_refuse, archive, page)
     with _reading(archive, page), _room_in(folder, size), closing(_members(archive)) as members:
-        for m in tqdm(members, desc=f'unpacking {archive.name}', unit=' files', leave=False):
+        for m in progress(members, desc=f'unpacking {archive.name}', unit=' files'):
             path, total = PureWindowsPath(m.name), total + m.size # it knows / and \ and C:
             if path.anchor or '..' in path.parts: raise refuse(f'{m.name!r} leads out of its folder')
             if m.kind == 'other': raise refuse(f'{m.name!r} is a link, a device or a file with holes')
@@ -538,7 +540,8 @@ def untar_data(
         the new folder, named like the archive
     """
     file, name = _names_in(url)
-    dest, page = _full(dest or Config.data_path()), _public(url)
+    dest = _full(dest or Config.data_path())
+    page = _public(url)
     if (dest/name).is_dir():
         _tidy(dest, name)
         return dest/name
@@ -630,9 +633,9 @@ def _token() -> str: # '' where there is none
 
 def _user_and_key() -> dict:
     "User name and key, each from the first place that has it; {} where one is missing."
-    own, xdg = (os.environ.get(name) for name in ('KAGGLE_CONFIG_DIR', 'XDG_CONFIG_HOME'))
-    folders = own or '~/.kaggle', '~/.kaggle', f'{xdg or "~/.config"}/kaggle'
-    files = [f'{folder}/kaggle.json' for folder in folders]
+    own = os.environ.get('KAGGLE_CONFIG_DIR') or '~/.kaggle'
+    config = os.environ.get('XDG_CONFIG_HOME') or '~/.config'
+    files = [f'{folder}/kaggle.json' for folder in (own, '~/.kaggle', f'{config}/kaggle')]
     found = {}
     for name in ('username', 'key'):
         variable = f'KAGGLE_{name.upper()}'
@@ -696,9 +699,10 @@ def _kaggle_table(name:str, folder:Path) -> Path: # the table, as it is or zippe
     refusals = _kaggle_refusals(_DATA_PAGE, _RULES_PAGE)
     request = api.ApiListDataFilesRequest()
     request.competition_name = _COMPETITION
-    listed = lambda k: k.competitions.competition_api_client.list_data_files(request).files
-    ask = partial(_ask_kaggle, lambda k: [str(file.name) for file in listed(k)])
-    names = _persist(ask, 'the list of files', _DATA_PAGE, refusals)
+    def listed(kaggle):
+        files = kaggle.competitions.competition_api_client.list_data_files(request).files
+        return [str(file.name) for file in files]
+    names = _persist(partial(_ask_kaggle, listed), 'the list of files', _DATA_PAGE, refusals)
     found = [n for n in names if PurePosixPath(n).name in (name, f'{name}.zip')]
     if not found: raise refusals[404]
     one = api.ApiDownloadDataFileRequest()
@@ -746,7 +750,7 @@ def _entries(folder:Path, seen:set, closed:list) -> list[Path]:
         if (told.st_dev, told.st_ino) in seen: return []
         seen.add((told.st_dev, told.st_ino))
         return sorted(folder.iterdir())
-    except FileNotFoundError: return []
+    except (FileNotFoundError, NotADirectoryError): return []
     except OSError as e:
         closed.append(f'{folder} ({e.strerror})')
         return []

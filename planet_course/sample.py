@@ -19,7 +19,6 @@ from typing import Iterator
 import numpy as np
 from filelock import FileLock, Timeout
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
-from tqdm import tqdm
 
 # %% ../nbs/01_sample.ipynb #ea5e9891
 _GROUND = ('agriculture artisinal_mine bare_ground blooming blow_down conventional_mine cultivation '
@@ -466,15 +465,16 @@ def _claim(path:Path, plan:dict) -> None:
 # %% ../nbs/01_sample.ipynb #b0a68481
 def _run(jobs:list, workers:int|None, progress:bool) -> None:
     "Do all `jobs`, in this process or in several."
+    from planet_course.core import progress as progress_bar # here, because it loads PyTorch
     workers = workers or min(os.cpu_count() or 1, 1 + len(jobs)//200)
     if _save.__module__ == '__main__': workers = 1 # in this notebook, where another process cannot find it
-    bar = dict(total=len(jobs), desc='synthetic tiles', leave=False, disable=not progress or not jobs)
+    bar = dict(total=len(jobs), desc='synthetic tiles', disable=not progress or not jobs)
     if workers == 1:
-        for job in tqdm(jobs, **bar): _save(job)
+        for job in progress_bar(jobs, **bar): _save(job)
         return
     try:
         with ProcessPoolExecutor(workers, mp_context=get_context('spawn')) as pool:
-            for _ in tqdm(pool.map(_save, jobs, chunksize=8), **bar): pass
+            for _ in progress_bar(pool.map(_save, jobs, chunksize=8), **bar): pass
     except BrokenProcessPool:
         print("worker processes could not start (a script needs `if __name__ == '__main__':` around it); "
               'going on in this process alone.')

@@ -62,6 +62,8 @@ class ImageDataBunch:
 def _read_mask(mask:str, file:str, size:int|tuple[int,int]|None, c:int) -> Tensor: # uint8, shape (h, w)
     "The mask of picture `file`. Raises `ValueError` for one that is no mask, or not of this picture."
     with open_picture(mask) as picture: codes = np.array(picture)
+    with open(mask, 'rb') as f: lossy = f.read(2) == b'\xff\xd8'
+    if lossy: raise ValueError(f'{mask} is a JPEG, which changes numbers a little. Save masks as PNG.')
     shape = stored_size(file)
     if codes.ndim != 2:
         raise ValueError(f'{mask} has {codes.shape[2]} channels; a mask has one, the class of each pixel.')

@@ -8,6 +8,10 @@ from torchvision import models
 from conftest import root
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch): monkeypatch.setenv('BENCH_DATA', str(tmp_path/'bench'))
+
+
 def run(name, *args):
     done = subprocess.run([sys.executable, root/'bench'/f'{name}.py', *map(str, args)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

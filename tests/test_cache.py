@@ -14,7 +14,7 @@ from conftest import shared
 from planet_course import cache as cache_module
 from planet_course.cache import TileCache, clear_cache, decode, open_picture, stored_size
 
-size, repeat = 160, 8     # a build that takes some tenths of a second
+size, repeat = 160, 4     # a build that takes some tenths of a second
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def files(tiles):
 def spawn():
     "Starts processes that have the module loaded already, so that they build at once."
     context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['planet_course.cache'])
+    context.set_forkserver_preload(['planet_course.cache', 'planet_course.sample', 'pandas', 'pytest'])
     return context
 
 

@@ -13,7 +13,7 @@ from planet_course.core import staged, writable_folder
 def spawn():
     "Starts processes that have the module loaded already."
     context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['planet_course.core'])
+    context.set_forkserver_preload(['planet_course.core', 'pytest'])
     return context
 
 

@@ -463,7 +463,7 @@ def test_old_credentials(variables, kaggle, fails, tmp_path, monkeypatch):
     assert len(kaggle.log) == 1
 
 
-dirt = {'a line break': '{}\n', 'of Windows': '{}\r\n', 'a byte order mark': '\ufeff{}', 'quotes': '"{}"\n', 'all of it': '\ufeff "{}" \r\n\0'}
+dirt = {'a line break': '{}\n', 'a byte order mark': '\ufeff{}', 'all of it': '\ufeff "{}" \r\n\0'}
 
 
 @pytest.mark.parametrize('dirty', dirt.values(), ids=dirt)
@@ -696,7 +696,7 @@ def test_a_mark_that_cannot_be_sent_back(mark, sample, little, noise, tmp_path):
     assert is_sample(untar_data(URLs.PLANET_SAMPLE, tmp_path/'new'), little, noise)
 
 
-@pytest.mark.parametrize('packed', ['gzip', 'x-gzip', 'deflate', 'br', 'GZIP, gzip'])
+@pytest.mark.parametrize('packed', ['gzip', 'GZIP, br'])
 def test_packed_though_we_asked_for_it_as_it_is(packed, plain):
     "Nothing is unfolded: 30 kB would become 30 MB."
     data = plain.server.files['x.tgz']
@@ -727,7 +727,8 @@ def test_kaggle_without_end(kaggle, fails, tmp_path, monkeypatch):
     assert kaggle.log[0]['sent'] < 1e7
 
 
-@pytest.mark.parametrize('says', [b'[]', b'5', b'{"files": 5}', b'{"files": [5]}', b'{"code": "x"}', b'{"code": 500}', b'['*99_999], ids=str)
+@pytest.mark.parametrize('says', [b'[]', b'5', b'{"files": 5}', b'{"files": [5]}', b'{"code": "x"}', b'{"code": 500}', b'['*99_999],
+                         ids=lambda says: says[:9].decode())
 def test_kaggle_lists_nonsense(says, kaggle, little, tmp_path):
     "An error of ours, or a list without the tables: those of the mirror are used."
     kaggle.fault('ListDataFiles', dict(body=says, json=True))
@@ -827,6 +828,7 @@ def test_good_archive(how, kind, planet, tmp_path, capfd):
     folder = planet_data(archive)
     said = capfd.readouterr().out
     assert folder.is_relative_to(Config.data_path()) and content(folder) == wanted(planet, how) and archive.exists()
+    assert 'cannot be read' not in said
     assert said.count('notes/read.me') == 1 and ('train_classes.csv' in said) == (how == 'mirror')
     before = snapshot(folder)
     assert planet_data(archive) == planet_data(source=archive) == folder and snapshot(folder) == before
@@ -1149,12 +1151,11 @@ sparse = {'a map of words': {'GNU.sparse.map': 'a,b'}, 'an odd map': {'GNU.spars
 
 
 @pytest.mark.parametrize('headers', sparse.values(), ids=sparse)
-@pytest.mark.parametrize('kind', ['.tar', '.tgz', '.tar.7z'])
-def test_files_with_holes(kind, headers, few, fails, tmp_path):
+def test_files_with_holes(headers, few, tmp_path):
     "tarfile trusts what a header says about holes; we take no such file, and rubbish there is damage."
     info = tarfile.TarInfo('train-jpg/train_9.jpg')
     info.size, info.pax_headers = 1024, headers
-    archive = put(tmp_path, f'holes{kind}', pack(few, kind, info))
+    archive = put(tmp_path, 'holes.tar', pack(few, '.tar', info))
     with pytest.raises((CorruptError, UnsafeArchiveError)): planet_data(tmp_path/'new', source=archive)
     assert not visible(tmp_path/'new')
 
@@ -1607,8 +1608,7 @@ def test_links_that_lead_back(few, tmp_path, capfd):
     assert content(planet_data(tmp_path/'new', source=folder)) == few
 
 
-@pytest.mark.parametrize('source', ['auto', 'local', 'archive'])
-@pytest.mark.parametrize('what', ['lost+found', 'my.zip', 'sub/train_v2.csv'])
+@pytest.mark.parametrize('what, source', [('lost+found', 'auto'), ('lost+found', 'local'), ('my.zip', 'archive'), ('sub/train_v2.csv', 'auto')])
 def test_what_cannot_be_read_is_said(what, source, few, tmp_path, capfd, monkeypatch):
     "Left out, in one line; what can be read is used."
     folder = lay({'good/train.zip': zipped(few)}, tmp_path/'mine')

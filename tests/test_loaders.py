@@ -161,3 +161,17 @@ def test_test_tiles_that_are_replaced_are_said(colours, capsys):
     data = lists.transform(size=40).databunch(bs=2, device='cpu')
     assert len(data.test_dl(files[:3]).files) == 3 and len(data.test_dl().files) == 5
     assert 'take the place' not in capsys.readouterr().out
+
+
+def test_a_channel_without_spread_cannot_be_measured(colours):
+    "The green of these tiles is 0 everywhere."
+    with pytest.raises(ValueError, match='as measured on one training batch'): bunch(colours).normalize()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='a GPU')
+@pytest.mark.parametrize('cache', ['disk', 'device'])
+def test_tiles_without_labels_on_a_gpu(colours, cache):
+    data = labelled(colours).transform(size=40).databunch(bs=2, device='cuda', cache=cache)
+    batches = list(data.test_dl(sorted(colours.rglob('*.png'))[:3]))
+    assert all(xb.is_cuda and yb is None for xb, yb in batches) and len(batches) == 2
+    assert all(yb.is_cuda for _, yb in data.test_dl(data.valid_ds))

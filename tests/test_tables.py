@@ -387,6 +387,13 @@ def test_names_in_two_forms_are_one_class(place):
     assert listed(place, table(tags=[f'{a} clear' for a in both * 6])).split_none().label_from_df(label_delim=' ').classes == ['clear', both[0]]
 
 
+def test_tiles_that_lie_in_no_class_folder(place, capsys):
+    (place/'logo.png').write_bytes((place/'tiles/t0.jpg').read_bytes())
+    found = ImageList.from_folder(place).split_none().label_from_folder()
+    assert found.classes == sorted([place.name, 'tiles'])
+    assert capsys.readouterr().out == f'1 tiles lie in {place} itself: their label is its name\n'
+
+
 def test_numbers_sort_as_numbers(place):
     assert labelled(place, list(range(n))).classes == list(map(str, range(n)))
     assert from_text(place, lines(range(n))).split_none().label_from_df().classes == list(map(str, range(n)))

@@ -268,3 +268,13 @@ def test_a_name_with_dollars_is_drawn_over_its_box(scene):
     ax.figure.canvas.draw()
     assert {t.get_text() for t in ax.texts} == {r'\$x_{1\$', 'b'}
     plt.close('all')
+
+
+def test_a_mask_is_no_jpeg(scene):
+    "Its numbers would be others, and mostly in the range: a class 1 beside a 0 and a 2, where there is none."
+    codes = np.kron(np.array([[0, 2]*8, [2, 0]*8]*6), np.ones((8, 8))).astype(np.uint8)
+    file = scene[0]/'odd.png'
+    PILImage.fromarray(codes).save(file, 'JPEG', quality=75)
+    picture = scene[0]/'same.png'
+    PILImage.fromarray(codes).convert('RGB').save(picture)
+    with pytest.raises(ValueError, match='odd.png is a JPEG, which changes numbers'): _read_mask(str(file), str(picture), None, 256)
