@@ -429,7 +429,7 @@ def shell_line(
     program:str,        # a command that came with this Python's packages
     *files:str|Path,    # what it is given
 ) -> str: # can be typed into a terminal, in any folder
-    """A command line: the program by its path where its name alone is not found, files quoted, `~` for the home folder.
+    """The program, with its path where its name alone is not found, and its files as a shell takes them.
 
     Parameters:
         program: a command that came with this Python's packages
@@ -439,7 +439,8 @@ def shell_line(
         can be typed into a terminal, in any folder
     """
     found = shutil.which(program) is not None
-    return ' '.join([program if found else _quoted(Path(sys.executable).with_name(program)), *map(_quoted, files)])
+    first = program if found else _quoted(Path(sys.executable).with_name(program))
+    return ' '.join([first, *map(_quoted, files)])
 
 def _quoted(file:str|Path) -> str:
     "A path as a shell takes it."
