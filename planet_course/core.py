@@ -502,15 +502,17 @@ class _CellBar(tqdm):
         if not self.disable and self.place: _draw(_between)
         super().close()
 
+_line = '<div style="height: 1.5em; font-size: small">{}</div>'
+
 def _bar_data(bar:tqdm) -> dict:
     "A bar as HTML, and as what a terminal shows."
-    facts = bar.format_dict | {'bar_format': '{desc}: {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]'}
-    text = tqdm.format_meter(**facts).removeprefix(': ')
+    shape = '{desc}: {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]'
+    text = tqdm.format_meter(**bar.format_dict | {'bar_format': shape}).removeprefix(': ')
     size = f'value="{bar.n}" max="{bar.total}"' if bar.total else ''
-    shown = f'<div style="height: 1.5em; font-size: small"><progress {size}></progress> {html.escape(text)}</div>'
-    return {'text/html': shown, 'text/plain': f'\r{one_line(text)}'}
+    shown = f'<progress {size}></progress> {html.escape(text)}'
+    return {'text/html': _line.format(shown), 'text/plain': f'\r{one_line(text)}'}
 
-_between = {'text/html': '<div style="height: 1.5em; font-size: small"></div>', 'text/plain': '\r'}   # so that nothing jumps
+_between = {'text/html': _line.format(''), 'text/plain': '\r'}   # so that nothing jumps
 _nothing = {'text/html': '', 'text/plain': ''}
 
 def _draw(data:dict) -> None:

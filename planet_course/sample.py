@@ -499,7 +499,7 @@ def _alone(path:Path) -> Iterator[None]:
         path.mkdir(parents=True, exist_ok=True)
         try: lock.acquire(timeout=0)
         except Timeout:
-            if getattr(current_process(), '_inheriting', False):    # a worker of the process that has the lock
+            if getattr(current_process(), '_inheriting', False):    # a worker of who has the lock
                 raise RuntimeError("the script needs `if __name__ == '__main__':` around its calls") from None
             print(f'another process is drawing tiles into {str(path)!r}; waiting for it.')
             lock.acquire()
