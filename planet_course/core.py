@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['imagenet_stats', 'PICTURE_FORMATS', 'activations', 'seed_everything', 'default_device', 'show_images', 'in_notebook',
            'LiveTable', 'keep_freed_memory', 'give_back_memory', 'free_memory', 'PlanetFolder', 'planet_folder',
-           'writable_folder', 'staged', 'one_line', 'cell_text', 'plot_text', 'files_below', 'progress', 'softmax',
-           'as_they_are']
+           'writable_folder', 'staged', 'one_line', 'cell_text', 'plot_text', 'shell_line', 'files_below', 'progress',
+           'softmax', 'as_they_are']
 
 # %% ../nbs/00_core.ipynb #b140d51e
-import ctypes, errno, hashlib, html, os, platform, random, shutil, sys, tempfile
+import ctypes, errno, hashlib, html, os, platform, random, shlex, shutil, sys, tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterable, Iterator, NamedTuple, Sequence
@@ -424,6 +424,31 @@ def plot_text(
     """
     return text.replace('$', r'\$')
 
+# %% ../nbs/00_core.ipynb #8bd144ce
+def shell_line(
+    program:str,        # a command that came with this Python's packages
+    *files:str|Path,    # what it is given
+) -> str: # can be typed into a terminal, in any folder
+    """The program, with its path where its name alone is not found, and its files as a shell takes them.
+
+    Parameters:
+        program: a command that came with this Python's packages
+        files: what it is given
+
+    Returns:
+        can be typed into a terminal, in any folder
+    """
+    found = shutil.which(program) is not None
+    first = program if found else _quoted(Path(sys.executable).with_name(program))
+    return ' '.join([first, *map(_quoted, files)])
+
+def _quoted(file:str|Path) -> str:
+    "A path as a shell takes it."
+    file = Path(file).absolute()
+    home = os.path.expanduser('~')
+    if not file.is_relative_to(home): return shlex.quote(str(file))
+    return f'~/{shlex.quote(str(file.relative_to(home)))}'
+
 # %% ../nbs/00_core.ipynb #cb53cae3
 def _visit(folder:Path, depth:int|None, above:tuple, closed:list) -> list[Path]:
     "What is no folder below `folder`. Folders that cannot be read are added to `closed`."
@@ -477,15 +502,17 @@ class _CellBar(tqdm):
         if not self.disable and self.place: _draw(_between)
         super().close()
 
+_line = '<div style="height: 1.5em; font-size: small">{}</div>'
+
 def _bar_data(bar:tqdm) -> dict:
     "A bar as HTML, and as what a terminal shows."
-    facts = bar.format_dict | {'bar_format': '{desc}: {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]'}
-    text = tqdm.format_meter(**facts).removeprefix(': ')
+    shape = '{desc}: {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]'
+    text = tqdm.format_meter(**bar.format_dict | {'bar_format': shape}).removeprefix(': ')
     size = f'value="{bar.n}" max="{bar.total}"' if bar.total else ''
-    shown = f'<div style="height: 1.5em; font-size: small"><progress {size}></progress> {html.escape(text)}</div>'
-    return {'text/html': shown, 'text/plain': f'\r{one_line(text)}'}
+    shown = f'<progress {size}></progress> {html.escape(text)}'
+    return {'text/html': _line.format(shown), 'text/plain': f'\r{one_line(text)}'}
 
-_between = {'text/html': '<div style="height: 1.5em; font-size: small"></div>', 'text/plain': '\r'}   # so that nothing jumps
+_between = {'text/html': _line.format(''), 'text/plain': '\r'}   # so that nothing jumps
 _nothing = {'text/html': '', 'text/plain': ''}
 
 def _draw(data:dict) -> None:

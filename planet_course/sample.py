@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import lru_cache
 from io import BytesIO
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from pathlib import Path
 from typing import Iterator
 
@@ -499,6 +499,8 @@ def _alone(path:Path) -> Iterator[None]:
         path.mkdir(parents=True, exist_ok=True)
         try: lock.acquire(timeout=0)
         except Timeout:
+            if getattr(current_process(), '_inheriting', False):    # a worker of who has the lock
+                raise RuntimeError("the script needs `if __name__ == '__main__':` around its calls") from None
             print(f'another process is drawing tiles into {str(path)!r}; waiting for it.')
             lock.acquire()
         yield

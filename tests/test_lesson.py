@@ -1,5 +1,5 @@
 """The lesson as on a newcomer's CPU, but growing to 96 px only and with fewer finder steps: it runs in a fresh kernel, its network learned; and real tiles."""
-import json, sys
+import json, os, subprocess, sys
 
 import nbformat
 import pytest
@@ -8,6 +8,12 @@ from fake_kaggle import FakeKaggle
 
 sys.path.insert(0, str(root/'tools'))
 from run_notebook import execute, to_html
+
+# a fit that has no name, like one that was broken off and is repeated: the table shall not move
+one_fit_more = '''
+from dataclasses import replace
+learn.recorder.records.append(replace(learn.recorder.records[-1], stage='', valid_losses=[9.], metrics=[dict(fbeta=0.)]))
+'''
 
 facts = '''
 import json
@@ -25,6 +31,7 @@ def linear(column):
     return LogisticRegression(max_iter=1000).fit((train - mean)/std, column).decision_function((valid - mean)/std)
 colour = torch.tensor(np.stack([linear(column) for column in targets.T], 1))
 print(json.dumps(dict(n_valid=len(data.valid_ds), f2=f2, best_constant=best_constant, fits=len(learn.recorder.fits),
+                      stages={k: v['fbeta'] for k, v in rows.items()}, tile=data.valid_ds.x.files[0],
                       colour_f2=f2_of(colour, data.valid_ds.targets).item(),
                       label={k: [report.positives[k]/len(targs), float(report.average_precision[k])] for k in ('water', 'road', 'agriculture')},
                       submitted=[len(pd.read_csv(folder.path/'submission.csv')), len(pd.read_csv(folder.path/'sample_submission_v2.csv'))],
@@ -43,14 +50,37 @@ def lesson(tmp_path_factory):
         patch.setenv('SIZES', '64,96')
         patch.setenv('PLANET_COURSE_HOME', str(tmp_path_factory.mktemp('home')))
         nb = nbformat.read(root/'nbs'/'10_planet.ipynb', as_version=4)
-        nb.cells.append(nbformat.v4.new_code_cell(facts))
+        table = next(cell.source for cell in nb.cells if 'recorder.stages[' in cell.source)
+        for source in (one_fit_more, table, facts): nb.cells.append(nbformat.v4.new_code_cell(source))
         execute(nb, root/'nbs', live=False)
     return nb, json.loads(nb.cells[-1].outputs[-1].text.splitlines()[-1])
 
 
 def test_all_stages_ran_and_were_saved(lesson):
-    assert lesson[1]['fits'] == 4
+    assert lesson[1]['fits'] == 5   # with the one that was added
     assert lesson[1]['saved'] == [f'stage-{i}-{size}-resnet18' for i in (1, 2) for size in (64, 96)]
+
+
+def test_the_table_finds_stages_by_their_names(lesson):
+    "Not by their place among the fits: one that came later and has no name changes nothing."
+    scores = lesson[1]['stages']
+    assert list(scores)[:4] == [f'stage-{i}-{size}' for size in (64, 96) for i in (1, 2)]
+    assert scores['stage-2-96'] == lesson[1]['f2'] > 0
+
+
+def test_it_leaves_no_bars_and_nothing_on_standard_error(lesson):
+    outputs = [out for cell in lesson[0].cells for out in cell.get('outputs', [])]
+    assert not [out.text for out in outputs if out.output_type == 'stream' and out.name == 'stderr']
+    assert '<progress' not in json.dumps(outputs)
+
+
+def test_its_last_line_can_be_typed(lesson, tmp_path):
+    "In another folder, without the environment: the command that it prints labels a tile."
+    printed = [out.text for cell in lesson[0].cells for out in cell.get('outputs', []) if 'tile.jpg folder/' in out.get('text', '')]
+    line = printed[0].splitlines()[-1].replace('tile.jpg folder/', lesson[1]['tile'])
+    env = os.environ if line.startswith('planet-predict') else {'HOME': os.environ['HOME']}
+    subprocess.run(['bash', '-c', line], cwd=tmp_path, env=env, check=True, capture_output=True)
+    assert len((tmp_path/'tags.csv').read_text().splitlines()) == 2
 
 
 def test_all_test_tiles_are_in_the_submission(lesson):

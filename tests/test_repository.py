@@ -1,5 +1,5 @@
 """The repository keeps its own rules: notebooks, module, README and packaging agree."""
-import ast, importlib, json, re, shutil, subprocess, sys
+import ast, importlib, json, os, re, shutil, subprocess, sys
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -57,6 +57,23 @@ def test_module_is_what_the_notebooks_export(tmp_path):
 
 def test_readme_is_what_the_index_says():
     subprocess.run([sys.executable, root/'tools'/'readme.py', '--check'], check=True)
+
+
+def test_the_tour_in_the_readme_does_what_it_says(tmp_path):
+    "Typed into a file and run: it prints a table and three tiles, and learns about what the README says."
+    text = (root/'README.md').read_text(encoding='utf-8')
+    code = re.search(r'``` python\n(.+?)```', text, flags=re.S)[1]
+    says, constant = (float(x) for x in re.search(r'an F2 of about ([\d.]+).+?scores ([\d.]+)', text, flags=re.S).groups())
+    (tmp_path/'tour.py').write_text(code)
+    env = {**os.environ, 'PYTHONPATH': str(root), 'CUDA_VISIBLE_DEVICES': ''}
+    run = subprocess.run([sys.executable, 'tour.py'], cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+    assert 'it/s' not in run.stderr     # no bars in a file
+    rows = [line.split() for line in run.stdout.splitlines() if re.match(r'\d+ +[\d.]+ +[\d.]+ ', line)]
+    valid_loss, f2 = float(rows[-1][2]), float(rows[-1][3])
+    assert abs(f2 - says) < 0.05 and f2 > constant + 0.05 and valid_loss < 0.3
+    tiles = [line.split(', predicted: ') for line in run.stdout.splitlines() if ', predicted: ' in line]
+    assert len(tiles) == 3
+    assert all(set(truth.split()) & set(predicted.split()) for truth, predicted in tiles)
 
 
 def test_environment_agrees_with_settings():

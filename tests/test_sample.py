@@ -1,8 +1,9 @@
 """Synthetic tiles where something goes wrong: full disks, cut tiles, killed processes, two at a time, no home."""
-import errno, json, os, signal, threading
+import errno, json, os, signal, subprocess, sys, threading
 from pathlib import Path
 
 import pytest
+from conftest import root
 
 from planet_course import sample
 from planet_course.sample import planet_synthetic
@@ -127,3 +128,12 @@ def test_no_home(tmp_path, monkeypatch):
     monkeypatch.setattr(os, 'getuid', lambda: 54321)  # of nobody
     assert json.loads((planet_synthetic(tmp_path/'set', **small)/'synthetic.json').read_text())['n'] == 3
     with pytest.raises(ValueError, match='~/set.*HOME'): planet_synthetic('~/set', **small)
+
+
+def test_a_script_without_a_guard_does_not_wait_for_itself(tmp_path):
+    "Its workers run the script again, and would wait for the lock of who waits for them."
+    (tmp_path/'draw.py').write_text(
+        f'from planet_course.sample import planet_synthetic\nplanet_synthetic({str(tmp_path/"tiles")!r}, n=3, size=32, workers=2)\n')
+    run = subprocess.run([sys.executable, tmp_path/'draw.py'], cwd=root, capture_output=True, text=True, timeout=120, check=True)
+    assert 'going on in this process alone' in run.stdout
+    assert len([*(tmp_path/'tiles'/'train-jpg').glob('*.jpg')]) == 3
