@@ -960,7 +960,7 @@ class LabelLists:
             new lists with these test tiles
         """
         tiles, old = _as_list(items, self.items.path), self.test_items
-        if old: print(f'{len(tiles)} test tiles take the place of {len(old)}; for both: add_test(old.add(new))')
+        if old: print(f'{len(tiles)} test tiles take the place of {len(old)}; both: add_test(old.add(new))')
         return replace(self, test_items=tiles)
 
     def add_test_folder(self,

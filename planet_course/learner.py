@@ -239,8 +239,8 @@ def _try_metric(metric, logits:Tensor, targs:Tensor) -> None:
 def _try_metrics(learn, xb, yb) -> None:
     "Before hours of training, ask the metrics that will be asked after it. Nothing in the learner changes."
     if not isinstance(yb, Tensor):
-        raise TypeError(f'the targets of a batch are a {type(yb).__name__}; a Learner trains on one tensor of '
-                        'them. Has the loader labels?')
+        raise TypeError(f'the targets of a batch are a {type(yb).__name__}; a Learner trains on one tensor '
+                        'of them. Has the loader labels?')
     if not learn.metrics or not len(learn.data.valid_dl or ()): return
     with torch.no_grad(): logits = learn._eval_forward()(xb)[:2]    # a compiled network keeps to its shape
     learn.model.train()
