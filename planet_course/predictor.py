@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -685,11 +685,11 @@ def _say(text:str) -> None:
     with contextlib.suppress(OSError, ValueError):
         tqdm.write(f'planet-predict: {one_line(text)}', file=sys.stderr)
 
-def _put(*cells:str) -> None:
+def _put(table:TextIO, *cells:str) -> None:
     "A row of the table, at once: whoever stops the command has all rows so far. Raises `_TableLost`."
     row = io.StringIO()
     csv.writer(row, lineterminator='\n').writerow(map(cell_text, cells))
-    try: print(row.getvalue(), end='', flush=True)
+    try: print(row.getvalue(), end='', file=table, flush=True)
     except (OSError, ValueError) as e: raise _TableLost(getattr(e, 'strerror', None) or str(e)) from e
 
 def _in_folder(folder:str) -> list[str|ValueError]:
@@ -707,19 +707,19 @@ def _expand(args:Sequence[str]) -> Iterator[str|ValueError]:
         else: yield arg
 
 # %% ../nbs/12_predictor.ipynb #2bf143b6
-def _label_files(predictor:Predictor, files:list, bs:int) -> int: # how many could not be read
-    "Write the table to standard output, and what is wrong to standard error."
-    if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(encoding='utf-8')
+def _label_files(predictor:Predictor, files:list, bs:int, table:TextIO) -> int: # how many could not be read
+    "Write the table, and what is wrong to standard error."
+    if hasattr(table, 'reconfigure'): table.reconfigure(encoding='utf-8')
     bad = [f for f in files if isinstance(f, ValueError)]
     found = [f for f in files if not isinstance(f, ValueError)]
-    _put('image_name', 'tags', 'file')
+    _put(table, 'image_name', 'tags', 'file')
     for error in bad: _say(str(error))
     bar = progress(predictor.stream(found, bs), total=len(found), unit=' tiles')
     for file, answer in bar:
         if isinstance(answer, ValueError):
             bad.append(answer)
             _say(str(answer).replace('set PIL.Image.MAX_IMAGE_PIXELS = None before', 'raise --max-pixels'))
-        else: _put(Path(file).stem, answer.tags, file)
+        else: _put(table, Path(file).stem, answer.tags, file)
     return len(bad)
 
 # %% ../nbs/12_predictor.ipynb #a18b0329
@@ -741,13 +741,15 @@ def _arguments(argv:Sequence[str]|None) -> argparse.Namespace:
     return args
 
 def _run(args:argparse.Namespace) -> int: # exit status
-    if sys.stdout is None: raise OSError('standard output is closed: there is no place for the table.')
+    table = sys.stdout
+    if table is None: raise OSError('standard output is closed: there is no place for the table.')
     if args.max_pixels: PILImage.MAX_IMAGE_PIXELS = args.max_pixels//2   # Pillow refuses twice that
     with contextlib.redirect_stdout(io.StringIO()): keep_freed_memory()     # of this process, which is ours
     with contextlib.redirect_stdout(sys.stderr):    # the table is all that goes to standard output
         predictor = Predictor(args.model, args.device, args.thresh)
-    if predictor.delim != ' ': _say(f'labels with spaces: {predictor.delim} stands between those of a tile')
-    return int(_label_files(predictor, list(_expand(args.pictures)), args.bs) > 0)
+        sign = predictor.delim
+        if sign != ' ': _say(f'labels with spaces: {sign} stands between those of a tile')
+        return int(_label_files(predictor, list(_expand(args.pictures)), args.bs, table) > 0)
 
 def _forget_stdout() -> None:
     "What waits to be written must not fail once more when Python ends."

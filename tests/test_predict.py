@@ -526,6 +526,18 @@ def test_what_a_folder_leaves_out(model_file, tiles, capsys, monkeypatch):
     assert err.count('planet-predict: left out 1 folders') == 2 and 'Permission denied' in err
 
 
+def test_what_is_said_while_pictures_are_read_is_no_row(model_file, tmp_path, capsys):
+    Image.effect_noise((64, 64), 40).convert('RGB').save(tmp_path/'a.png')
+    alpha = Image.linear_gradient('L').resize((64, 64))
+    faded = Image.open(tmp_path/'a.png')
+    faded.putalpha(alpha)
+    faded.save(tmp_path/'b.png')
+    assert main([str(model_file), str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert [row.split(',')[0] for row in out.splitlines()] == ['image_name', 'a', 'b']
+    assert 'fourth band' in err
+
+
 def test_labels_with_blanks_in_the_table(tiles, tmp_path, capsys):
     "They can be read back; a submission, which Kaggle cuts at blanks, is refused."
     src = ImageList.from_csv(tiles, 'train_v2.csv', folder='train-jpg', suffix='.jpg').split_by_rand_pct(0.2)
