@@ -76,22 +76,23 @@ def test_two_processes_at_once(files, tmp_path, spawn):
     check(files, tmp_path)
 
 
-def test_the_second_process_waits_for_the_first(files, tmp_path, monkeypatch, capsys):
+def test_the_second_process_waits_for_the_first(files, tmp_path, monkeypatch):
     "It says so, finds the file that was made meanwhile, and decodes nothing."
-    here, other, said = tmp_path/'here', tmp_path/'other', ''
+    here, other, said = tmp_path/'here', tmp_path/'other', []
     build(files, other)
     here.mkdir()
     made, = other.glob('*.u8')
     marker, = other.glob('*.npz')
     with ThreadPoolExecutor(1) as pool, monkeypatch.context() as without:
         without.setattr(cache_module, 'decode', None)
+        without.setattr(cache_module, 'print', said.append, raising=False)
         with FileLock(here/'.lock'):
             second = pool.submit(build, files, here)
-            while 'waiting for it' not in said and not second.done(): said += capsys.readouterr().out
+            while not said and not second.done(): time.sleep(.01)
             marker.rename(here/marker.name)
             made.rename(here/made.name)
         second.result(timeout=60)
-    assert 'waiting for it' in said
+    assert 'waiting for it' in said[0]
     check(files, here)
 
 
