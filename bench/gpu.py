@@ -76,8 +76,8 @@ def stage(learn, epochs:int, lr, frozen:bool, flops:float, bandwidth:float) -> t
     xb, yb = data.one_batch()
     steps = max(3, min(50, len(data.train_dl)))
     learn.model.train()
-    for _ in range(3): _train_step(learn, xb, yb)
-    resident = steps*len(xb)/secs(lambda: [_train_step(learn, xb, yb) for _ in range(steps)])
+    for _ in range(3): _train_step(learn, xb, yb, [])
+    resident = steps*len(xb)/secs(lambda: [_train_step(learn, xb, yb, []) for _ in range(steps)])
     floor, bound = floor_tiles_per_s(learn, xb, yb, frozen, flops, bandwidth)
     trained = epochs*data.train_dl.n/(took - valid)
     return took, trained, resident, floor, bound, loading, peak, valid
