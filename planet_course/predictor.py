@@ -454,8 +454,6 @@ def _rebuild(facts:dict, state:dict) -> nn.Module:
         made = nn.Sequential(body, create_head(widths[0][1]//2, widths[-1][0], [w[0] for w in widths[:-1]],
                                                bn_final=head[-1].ndim == 1))
     differ = _differing_tensors(state, made.state_dict())
-    kinds = {k: v.dtype for k, v in made.state_dict().items()}
-    differ += [f'{k} holds {v.dtype}' for k, v in state.items() if v.dtype != kinds.get(k, v.dtype)][:3]
     if differ: raise ValueError('; '.join(differ))
     made.load_state_dict(state, assign=True)
     return made.eval()
