@@ -1409,6 +1409,12 @@ def test_two_processes_at_a_time(sample, planet, little, noise, tmp_path):
     archive, folder = put(tmp_path, 'x.tar.7z', pack(planet, '.tar.7z')), tmp_path/'new'
     sample.fault('planet_sample.tgz', dict(stall=0.5))
     code = """
+        from planet_course import download
+        unpack = download._unpack
+        def told(archive, *rest):
+            print('unpacking', archive.name)
+            return unpack(archive, *rest)
+        download._unpack = told
         print('READY', flush=True)
         sys.stdin.readline()
         print(planet_data(sys.argv[1], source=sys.argv[2]), untar_data(sys.argv[3], sys.argv[4]))"""
