@@ -6,7 +6,7 @@
 __all__ = ['planet_synthetic']
 
 # %% ../nbs/01_sample.ipynb #c481edbd
-import errno, json, os, re
+import errno, json, os, re, shutil
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -450,7 +450,9 @@ def _claim(path:Path, plan:dict) -> None:
     "Make `path`, which is ours, ready for `plan`: clear away what another plan, or a killed process, left."
     for folder in (path, path/'train-jpg', path/'test-jpg'):
         for file in folder.glob('*.tmp'):
-            if _TEMP.fullmatch(file.name): file.unlink()
+            if not _TEMP.fullmatch(file.name): continue
+            if file.is_dir(): shutil.rmtree(file)   # of `staged`
+            else: file.unlink()
     old = _read_plan(path)
     if old == plan: return
     anew = any(old.get(k) != plan[k] for k in ('recipe', 'size', 'seed'))

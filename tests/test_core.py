@@ -145,6 +145,7 @@ def test_no_home_and_no_such_user(tmp_path, monkeypatch):
 
 resident = """
 import os
+import numpy as np
 from pathlib import Path
 from planet_course.core import give_back_memory, keep_freed_memory
 def resident(): return int(Path('/proc/self/statm').read_text().split()[1])*os.sysconf('SC_PAGE_SIZE')
