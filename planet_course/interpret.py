@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .core import cell_text, one_line, plot_text, show_images
-from .data import Category, DataBunch, ImageList, LabelLists, MultiCategory, _some
+from .data import DataBunch, ImageList, LabelLists, MultiCategory, _some
 from .learner import Learner
 from .metrics import _check_multi, average_precision, check_thresh, fbeta_by_tile
 
