@@ -6,8 +6,8 @@ from torchvision import models
 
 from common import add_data_args, our_data, report, secs, spread, table, tile_table
 from planet_course.core import seed_everything
-from planet_course.metrics import fbeta
-from planet_course.vision import create_cnn
+from planet_course.train.metrics import fbeta
+from planet_course.nets.cnn import create_cnn
 
 
 def main():

@@ -4,13 +4,13 @@ import torch
 from torchvision import models
 from conftest import shared
 
-from planet_course.augment import get_transforms
+from planet_course.tiles.augment import get_transforms
 from planet_course.core import imagenet_stats, planet_folder, seed_everything
-from planet_course.data import ImageList
-from planet_course.interpret import compare_rules, label_report
-from planet_course.metrics import constant_baselines, fbeta
-from planet_course.predictor import Predictor, export_model
-from planet_course.vision import create_cnn
+from planet_course.data.loader import ImageList
+from planet_course.answers.report import compare_rules, label_report
+from planet_course.train.metrics import constant_baselines, fbeta
+from planet_course.answers.predictor import Predictor, export_model
+from planet_course.nets.cnn import create_cnn
 
 
 @pytest.fixture(scope='module')

@@ -118,7 +118,7 @@ def test_module_stays_short(file):
 
 def test_import_is_light():
     "Importing what a training server needs loads no plotting, no download client, no archive library."
-    code = 'import sys, planet_course.learner, planet_course.vision; print([m for m in ("matplotlib", "kaggle", "py7zr", "IPython") if m in sys.modules])'
+    code = 'import sys, planet_course.train.learner, planet_course.nets.cnn; print([m for m in ("matplotlib", "kaggle", "py7zr", "IPython") if m in sys.modules])'
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'
 
 
@@ -131,7 +131,7 @@ def test_importing_the_package_loads_nothing():
     "Until a name is used; then that name is what its module exports."
     heavy = '("torch", "numpy", "pandas", "tqdm", "PIL")'
     assert in_python(f'import planet_course, sys; print([m for m in {heavy} if m in sys.modules])') == '[]'
-    code = 'from planet_course import ImageList; import planet_course.data as d; print(ImageList is d.ImageList)'
+    code = 'from planet_course import ImageList; import planet_course.data.loader as d; print(ImageList is d.ImageList)'
     assert in_python(code) == 'True'
 
 
