@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from common import add_data_args, our_data, peak_private_mb, report, secs, spread, table, tile_table
-from planet_course.tiles.cache import TileCache
+from planet_course.tiles import TileCache
 
 
 def growth(args) -> str:

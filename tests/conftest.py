@@ -14,7 +14,7 @@ os.environ.setdefault('OMP_NUM_THREADS', str(os.cpu_count() or 1))
 @pytest.fixture(scope='session')
 def tiles(tmp_path_factory):
     "Sixty synthetic tiles, made once for all tests."
-    from planet_course.get.sample import planet_synthetic
+    from planet_course.get import planet_synthetic
     return planet_synthetic(tmp_path_factory.mktemp('tiles')/'planet', n=60, n_test=6, progress=False)
 
 

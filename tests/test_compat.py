@@ -109,7 +109,7 @@ def run(cells, ns):
 def notes(tmp_path, monkeypatch):
     "A namespace as it is after the notes' first cells, with tiles of its own; no old name has spoken."
     from planet_course import compat
-    from planet_course.get.sample import planet_synthetic
+    from planet_course.get import planet_synthetic
     monkeypatch.setattr(compat, '_said', set())
     monkeypatch.setattr(compat.Path, 'ls', compat._ls)      # another library may have brought one
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')

@@ -18,7 +18,7 @@ learn.recorder.records.append(replace(learn.recorder.records[-1], stage='', vali
 facts = '''
 import json
 from sklearn.linear_model import LogisticRegression
-from planet_course.train.metrics import fbeta as f2_of
+from planet_course.train import fbeta as f2_of
 import numpy as np, torch
 
 def colours(ds):  # mean and spread of each channel: all that a model without eyes gets

@@ -9,11 +9,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from planet_course.core import as_they_are, show_images
-from planet_course.data.loader import ImageList
-from planet_course.answers.report import (add_correction, best_thresh, bootstrap_ci, co_occurrence, compare_rules, label_report, plot_co_occurrence,
-                                     plot_matrices, plot_thresholds, read_corrections, show_top_losses, tag_delim, tiles_of, top_losses, with_corrections)
-from planet_course.train.learner import Learner
+from planet_course.data import as_they_are
+from planet_course.core import show_images
+from planet_course.data import ImageList
+from planet_course.answers import (add_correction, best_thresh, bootstrap_ci, co_occurrence, compare_rules, label_report, plot_co_occurrence,
+                                   plot_matrices, plot_thresholds, read_corrections, show_top_losses, tag_delim, tiles_of, top_losses,
+                                   with_corrections)
+from planet_course.train import Learner
 
 
 def flights(path, labels=('clear', 'haze', 'clear haze'), delim=' '):

@@ -16,12 +16,13 @@ from torchvision import models
 
 from planet_course import download, predictor as predictor_module
 from planet_course.core import imagenet_stats
-from planet_course.data.loader import ImageList, Loader, _Source
-from planet_course.get.download import BadCredentialsError, DataError, FileGoneError, OfflineError, RateLimitedError, RulesNotAcceptedError
-from planet_course.answers.report import add_correction, read_corrections, with_corrections
-from planet_course.train.learner import Learner
-from planet_course.answers.predictor import Predictor, export_model, main, predict, submission, submit_to_kaggle, tta
-from planet_course.nets.cnn import create_cnn
+from planet_course.data import ImageList, Loader
+from planet_course.data.loader import _Source
+from planet_course.get import BadCredentialsError, DataError, FileGoneError, OfflineError, RateLimitedError, RulesNotAcceptedError
+from planet_course.answers import add_correction, read_corrections, with_corrections
+from planet_course.train import Learner
+from planet_course.answers import export_model, main, predict, Predictor, submission, submit_to_kaggle, tta
+from planet_course.nets import create_cnn
 
 command = Path(sys.executable).parent/'planet-predict'
 
@@ -278,7 +279,7 @@ def test_a_file_that_kaggle_cannot_score(kaggle, handed_in):
 
 fresh = '''
     import sys, torch
-    from planet_course.answers.predictor import Predictor
+    from planet_course.answers import Predictor
     made = Predictor(sys.argv[1], 'cpu')(sys.argv[3:])
     torch.save(torch.stack([p.probs for p in made]), sys.argv[2])
     assert 'matplotlib' not in sys.modules and 'kagglesdk' not in sys.modules
@@ -560,7 +561,7 @@ def test_labels_with_blanks_in_the_table(tiles, tmp_path, capsys):
 
 endings = r"""
 import contextlib, json, os, signal, sys, time, torch
-from planet_course.answers.predictor import Predictor, main
+from planet_course.answers import main, Predictor
 
 def begin(name, setup, args):
     pid = os.fork()

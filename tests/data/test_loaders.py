@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image as PILImage
 
-from planet_course.data.loader import Category, EmptyLabel, ImageList, Loader, MultiCategory
+from planet_course.data import Category, EmptyLabel, ImageList, Loader, MultiCategory
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 from PIL import Image as PILImage
 
 from planet_course import core, data
-from planet_course.data.loader import Category, ImageList, ItemLists, MultiCategory
+from planet_course.data import Category, ImageList, ItemLists, MultiCategory
 
 n = 12
 tags = ['clear primary', 'clear', 'haze primary', 'clear road', 'haze', 'clear primary water'] * 2
@@ -414,7 +414,7 @@ def test_a_vocabulary_has_an_order(place):
 
 
 def test_other_kinds_get_what_stands_in_the_table(place):
-    from planet_course.nets.unet import Points, PointsItemList, SegmentationItemList
+    from planet_course.nets import Points, PointsItemList, SegmentationItemList
     at = [(i, 2*i) for i in range(n)]
     df = table(point=pd.Series(at, dtype=object), text=[f'{y} {x}' for y, x in at], mask=[str(place/f'tiles/t{i}.jpg') for i in range(n)])
     split = PointsItemList.from_df(df, place, folder='tiles', suffix='.jpg').split_none()

@@ -9,13 +9,14 @@ from conftest import shared
 from PIL import Image as PILImage
 from torchvision import models
 
-from planet_course.tiles.augment import get_transforms
-from planet_course.tiles.cache import decode
-from planet_course.core import seed_everything
-from planet_course.data.loader import ImageList
-from planet_course.answers.predictor import export_model, predict, tta
-from planet_course.nets.unet import (Boxes, Mask, MeanIoU, ObjectItemList, PixelAccuracy, Points, PointsItemList, SegmentationItemList,
-                                 _on_tile, _read_mask, bb_pad_collate, get_annotations, unet_learner)
+from planet_course.tiles import get_transforms
+from planet_course.tiles import decode
+from planet_course.device import seed_everything
+from planet_course.data import ImageList
+from planet_course.answers import export_model, predict, tta
+from planet_course.nets import (bb_pad_collate, Boxes, get_annotations, Mask, MeanIoU, ObjectItemList, PixelAccuracy, Points, PointsItemList,
+                                SegmentationItemList, unet_learner)
+from planet_course.nets.unet import _on_tile, _read_mask
 
 codes = ['nothing', 'left', 'right']
 
@@ -86,7 +87,7 @@ def test_test_tiles_have_no_target(scene):
 
 
 def test_each_kind_names_its_activation():
-    from planet_course.core import activations
+    from planet_course.data import activations
     named = {kind.__name__: kind.activation for kind in (Mask, Points, Boxes)}
     assert named == {'Mask': 'softmax', 'Points': 'none', 'Boxes': 'none'} and activations.keys() >= set(named.values())
 
@@ -137,7 +138,7 @@ def test_unet_learner_is_the_lessons_learner(scene, tmp_path):
 
 def test_accuracy_is_chosen_by_the_data(scene):
     "One label a tile: accuracy; a point: none; a metric of one's own: that."
-    from planet_course.nets.cnn import create_cnn
+    from planet_course.nets import create_cnn
     split = ImageList.from_folder(scene[0]/'images').split_by_idx([0, 1])
     data = split.label_from_func(lambda f: int(f.stem) % 2).transform(size=64).databunch(4)
     assert create_cnn(data, models.resnet18, pretrained=False).validate().keys() == {'valid_loss', 'accuracy'}

@@ -11,10 +11,9 @@ import requests
 from fake_kaggle import FakeKaggle, competition, key, token, user
 
 from planet_course.get import download as download
-from planet_course.get.download import (BadCredentialsError, Config, CorruptError, DataError, DiskFullError, FileGoneError,
-                                    NoCredentialsError, NoTilesError, OfflineError, RateLimitedError, RulesNotAcceptedError,
-                                    UnsafeArchiveError, URLs, planet_data, untar_data)
-from planet_course.get.sample import planet_synthetic
+from planet_course.get import (BadCredentialsError, Config, CorruptError, DataError, DiskFullError, FileGoneError, NoCredentialsError, NoTilesError,
+                               OfflineError, planet_data, RateLimitedError, RulesNotAcceptedError, UnsafeArchiveError, untar_data, URLs)
+from planet_course.get import planet_synthetic
 
 layout = 'train_v2.csv', 'train_classes.csv', 'sample_submission_v2.csv', 'train-jpg', 'test-jpg', 'test-jpg-additional'
 kinds = '.tar.7z', '.tar', '.tgz', '.zip'

@@ -6,7 +6,7 @@ import pytest
 from conftest import root
 
 from planet_course.get import sample as sample
-from planet_course.get.sample import planet_synthetic
+from planet_course.get import planet_synthetic
 
 small = dict(n=3, n_test=1, size=32, workers=1, progress=False)
 

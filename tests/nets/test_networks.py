@@ -10,10 +10,10 @@ from torch import nn
 from torchvision import models
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from planet_course.data.loader import ImageList
-from planet_course.train.learner import Learner
-from planet_course.nets.unet import SegmentationItemList, unet_learner
-from planet_course.nets.cnn import create_cnn, find_weights
+from planet_course.data import ImageList
+from planet_course.train import Learner
+from planet_course.nets import SegmentationItemList, unet_learner
+from planet_course.nets import create_cnn, find_weights
 
 
 def tiny():
@@ -128,7 +128,7 @@ def test_what_is_no_data(tiles):
 
 def test_body_of_a_stage_or_an_export(tiles, scene, tmp_path, capsys):
     "Ours, for other labels: the body comes over, the head is new, and both are said."
-    from planet_course.answers.predictor import export_model
+    from planet_course.answers import export_model
     learn = create_cnn(bunch(tiles), models.mobilenet_v2, pretrained=False)
     stage, export = learn.save('body'), export_model(learn, tmp_path/'model.safetensors')
     want = {k: v.clone() for k, v in learn.model[0].state_dict().items()}
@@ -230,7 +230,7 @@ def test_damaged_file_in_the_cache(cache):
 
 def test_default_metric_follows_the_target(tmp_path):
     "One label a tile: accuracy, whatever the loss; several: none, even with a loss for one."
-    from planet_course.data.loader import Category, MultiCategory
+    from planet_course.data import Category, MultiCategory
     def focal(logits, targs): return nn.functional.cross_entropy(logits, targs)
     names = lambda **more: [m.__name__ for m in create_cnn(data(loss=more.pop('loss', nn.CrossEntropyLoss), kind=more.pop('kind')), tiny, pretrained=False, **more).metrics]
     assert names(kind=Category, loss_func=focal, activation='softmax') == ['accuracy']
@@ -240,7 +240,7 @@ def test_default_metric_follows_the_target(tmp_path):
 
 
 def test_activation_reaches_the_learner(scene):
-    from planet_course.core import activations
+    from planet_course.data import activations
     def focal(logits, targs): return logits.mean()
     assert create_cnn(data(), tiny, loss_func=focal, activation='sigmoid').activation is activations['sigmoid']
     assert create_cnn(data(), tiny).activation is activations['sigmoid']
@@ -252,7 +252,7 @@ def test_the_same_seed_gives_the_same_head():
     "The second look at the body draws no random numbers."
     torch.manual_seed(3)
     body = models.resnet18(weights=None)
-    from planet_course.nets.cnn import create_head
+    from planet_course.nets import create_head
     head = create_head(512, 3)
     torch.manual_seed(3)
     learn = create_cnn(data(), models.resnet18, pretrained=False)

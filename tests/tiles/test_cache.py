@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, TiffImagePlugin
 
 from conftest import shared
 from planet_course.tiles import cache as cache_module
-from planet_course.tiles.cache import TileCache, clear_cache, decode, open_picture, stored_size
+from planet_course.tiles import clear_cache, decode, open_picture, stored_size, TileCache
 
 size, repeat = 160, 4     # a build that takes some tenths of a second
 

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from planet_course.core import imagenet_stats
-from planet_course.data.loader import ImageList
-from planet_course.train.learner import Callback, Learner
-from planet_course.train.metrics import fbeta
-from planet_course.nets.cnn import create_cnn
+from planet_course.data import ImageList
+from planet_course.train import Callback, Learner
+from planet_course.train import fbeta
+from planet_course.nets import create_cnn
 
 
 def source(path):
@@ -146,7 +146,7 @@ script = '''
     import signal, sys
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with SIGINT ignored
     from test_faults import bunch, learner
-    from planet_course.train.learner import Callback
+    from planet_course.train import Callback
     class Say(Callback):
         def after_batch(self, learn):
             if learn.epoch == 1 and learn.step == 0: print('READY', flush=True)

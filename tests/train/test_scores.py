@@ -8,11 +8,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from planet_course.core import activations, imagenet_stats
-from planet_course.data.loader import Category, ImageList, MultiCategory
-from planet_course.train.learner import Callback, Learner, activation_of, suggest_bs
-from planet_course.train.metrics import accuracy, accuracy_thresh, average_precision, constant_baselines, fbeta
-from planet_course.train.schedule import lr_grid, one_cycle
+from planet_course.data import activations
+from planet_course.core import imagenet_stats
+from planet_course.data import Category, ImageList, MultiCategory
+from planet_course.train import activation_of, Callback, Learner, suggest_bs
+from planet_course.train import accuracy, accuracy_thresh, average_precision, constant_baselines, fbeta
+from planet_course.train import lr_grid, one_cycle
 
 other_stats = (.5, .5, .5), (.25, .25, .25)
 

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from planet_course.train.learner import Learner, _digest
+from planet_course.train import Learner
+from planet_course.tiles.cache import _digest
 
 
 def data(path, n=16, classes=('a', 'b')):
