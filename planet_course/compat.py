@@ -54,7 +54,9 @@ def _say(old:str, today:str) -> None:
 
 class DatasetType(StrEnum):
     "A part of the data, as the notes name it; each is also the word that is used today."
-    Train, Valid, Test = 'train', 'valid', 'test'
+    Train = 'train'
+    Valid = 'valid'
+    Test = 'test'
 
 # %% ../nbs/09_compat.ipynb #19d5779b
 class _Dataset(NamedTuple):
@@ -87,7 +89,8 @@ def _say_datasets(dataset:_Dataset|None) -> None:
     if not isinstance(dataset, _Dataset|None):
         raise TypeError(f'datasets({dataset}): give a name as SegmentationDataset, or nothing.')
     _say('datasets', 'label_from_df, label_from_folder or label_from_func, after the split,')
-    if dataset: _say(dataset.name, dataset.items.__name__)
+    if dataset:
+        _say(dataset.name, dataset.items.__name__)
 
 def _todays(lists, dataset:_Dataset|None=None) -> ItemLists: # `lists`: split, labelled or not
     "Today's split list, of the class that is meant. Raises `ValueError` where two classes are meant."
@@ -136,7 +139,7 @@ class _ItemLists(ItemLists):
     def add_test_folder(self, test_folder:str='test') -> ItemLists:
         "The test tiles of generation 1, which names them before `datasets`."
         ask = self._asked('add_test_folder')
-        how = lambda lists, classes: ask(lists, classes).add_test_folder(test_folder)
+        def how(lists, classes): return ask(lists, classes).add_test_folder(test_folder)
         return replace(self, items=replace(self.items, how=how))
 
     def datasets(self, dataset:_Dataset|None=None, classes:Sequence[str]|None=None) -> LabelLists:
@@ -168,7 +171,8 @@ class _Older:
     _today = None               # what that is called, where the name is another
 
     def __post_init__(self):
-        if self._today: _say(type(self).__name__, self._today)
+        if self._today:
+            _say(type(self).__name__, self._today)
 
     def _split(self, train_idx, valid_idx): return _ItemLists(self, train_idx, valid_idx)
 
@@ -278,7 +282,8 @@ class _Loaded:
     def __init__(self, predictor:Predictor, test:ImageList|None):
         names = predictor.classes
         labelled = test and LabelList(test, ('',)*len(test), names, EmptyLabel, predictor.size)
-        self.predictor, self.data = predictor, SimpleNamespace(classes=names, test_ds=labelled)
+        self.predictor = predictor
+        self.data = SimpleNamespace(classes=names, test_ds=labelled)
 
     def get_preds(self, ds_type:str=DatasetType.Test) -> tuple[Tensor, None]:
         "Probabilities of the test tiles, (n, c); they have no targets. Raises `ValueError` without tiles."
@@ -292,7 +297,8 @@ def load_learner(path:str|Path, file:str='export.safetensors', test:ImageList|Se
     "Read what `learn.export()` wrote, to predict `test`, tiles or their files. Raises as `Predictor` does."
     _say('load_learner', 'Predictor')
     place = Path(path)
-    if place.is_dir() and not (place/file).is_file(): place = writable_folder(place)
+    if place.is_dir() and not (place/file).is_file():
+        place = writable_folder(place)
     return _Loaded(Predictor(place/file), None if test is None else as_item_list(test, Path(path)))
 
 # %% ../nbs/09_compat.ipynb #45909ae8
@@ -316,4 +322,5 @@ def _ls(self:Path) -> list[Path]:
     _say('path.ls()', 'sorted(path.iterdir())')
     return sorted(self.iterdir())
 
-if not hasattr(Path, 'ls'): Path.ls = _ls   # the one patch of the course, made by importing this module
+if not hasattr(Path, 'ls'):
+    Path.ls = _ls   # the one patch of the course, made by importing this module

@@ -75,7 +75,7 @@ imagenet_stats = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 # %% ../nbs/00_core.ipynb #c29c6a96
 def show_images(
-    images:Sequence,                # tensors or arrays, (3, h, w) or (1, h, w); uint8, or float in [0, 1] (clamped)
+    images:Sequence,                # tensors, (3, h, w) or (1, h, w); uint8, or float in [0, 1] (clamped)
     titles:Sequence[str]|None=None, # one for each picture; `$` is a dollar
     ncols:int|None=None,            # pictures in a row; by default the grid is as square as possible
     figsize:tuple|None=None,        # inches (width, height); by default 2.2 for a picture
@@ -83,7 +83,7 @@ def show_images(
     """Draw a grid of pictures. Raises `ValueError` for an empty list, and when the number of titles differs.
 
     Parameters:
-        images: tensors or arrays, (3, h, w) or (1, h, w); uint8, or float in [0, 1] (clamped)
+        images: tensors, (3, h, w) or (1, h, w); uint8, or float in [0, 1] (clamped)
         titles: one for each picture; `$` is a dollar
         ncols: pictures in a row; by default the grid is as square as possible
         figsize: inches (width, height); by default 2.2 for a picture
@@ -100,12 +100,14 @@ def show_images(
     nrows = -(-len(images) // ncols)
     figsize = figsize or (2.2 * ncols, 2.4 * nrows)
     _, axes = plt.subplots(nrows, ncols, figsize=figsize, squeeze=False, layout='tight')
-    for ax in axes.flat: ax.axis('off')
+    for ax in axes.flat:
+        ax.axis('off')
     for i, (ax, img) in enumerate(zip(axes.flat, images)):
         img = torch.as_tensor(img).detach().cpu()
         img = img if img.dtype == torch.uint8 else img.float().clamp(0, 1)
         ax.imshow(img.permute(1, 2, 0).squeeze(-1), cmap='gray')
-        if titles is not None: ax.set_title(plot_text(str(titles[i])), fontsize=9)
+        if titles is not None:
+            ax.set_title(plot_text(str(titles[i])), fontsize=9)
     return axes
 
 # %% ../nbs/00_core.ipynb #c8d4dc78
@@ -180,7 +182,8 @@ class _CellBar(tqdm):
     def display(self, msg=None, pos=None): _draw(_bar_data(self))
 
     def close(self):
-        if not self.disable and self.place: _draw(_between)
+        if not self.disable and self.place:
+            _draw(_between)
         super().close()
 
 _line = '<div style="height: 1.5em; font-size: small">{}</div>'
@@ -207,7 +210,8 @@ def _draw(data:dict) -> None:
 def _tidy() -> None:
     "The cell has ended, by itself or not: close what is open, and leave nothing."
     sys.modules['IPython'].get_ipython().events.unregister('post_execute', _tidy)
-    for bar in list(_bars): bar.close()
+    for bar in list(_bars):
+        bar.close()
     _CellBar.place.update(_nothing, raw=True)
     _CellBar.place = None
 
@@ -239,7 +243,8 @@ def progress(
     """
     notebook = in_notebook()
     quiet = disable or any(not bar.disable for bar in _bars)
-    if not quiet and not notebook: quiet = None     # tqdm's word for 'unless it is a terminal'
+    if not quiet and not notebook:
+        quiet = None     # tqdm's word for 'unless it is a terminal'
     bar = (_CellBar if notebook else tqdm)(
         items, total=total, desc=one_line(desc), unit=unit, unit_scale=unit_scale, initial=initial,
         delay=delay, leave=False, gui=notebook, mininterval=.2, miniters=1, disable=quiet)

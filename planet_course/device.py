@@ -28,10 +28,14 @@ def default_device(
         `cuda` if PyTorch sees a GPU, else `cpu`
     """
     if torch.cuda.is_available():
-        props, device = torch.cuda.get_device_properties(0), torch.device('cuda')
+        props = torch.cuda.get_device_properties(0)
+        device = torch.device('cuda')
         text = f'{props.name}, {props.total_memory / 2**30:.0f} GiB'
-    else: device, text = torch.device('cpu'), f'{torch.get_num_threads()} threads'
-    if verbose: print(f'device: {device} ({text}), torch {torch.__version__}')
+    else:
+        device = torch.device('cpu')
+        text = f'{torch.get_num_threads()} threads'
+    if verbose:
+        print(f'device: {device} ({text}), torch {torch.__version__}')
     return device
 
 # %% ../nbs/02_device.ipynb #76681b89
@@ -82,7 +86,9 @@ def pick_precision(
     return 'bf16' if torch.cuda.get_device_capability(device)[0] >= 8 else 'fp16'
 
 # %% ../nbs/02_device.ipynb #c778702c
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4      # numbers of malloc.h
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_M_MMAP_MAX = -4      # numbers of malloc.h
 
 def _glibc() -> ctypes.CDLL|None:   # None where the C library is another
     return ctypes.CDLL(None) if platform.libc_ver()[0] == 'glibc' else None
@@ -98,8 +104,9 @@ def keep_freed_memory() -> bool: # False where the C library is not glibc: then 
     libc = _glibc()
     if libc is None: return False
     done = bool(libc.mallopt(_M_MMAP_MAX, 0) and libc.mallopt(_M_TRIM_THRESHOLD, -1))
-    if done: print('this process keeps the memory that it frees for its next use, which makes training on a '
-                   'CPU faster; give_back_memory() undoes it')
+    if done:
+        print('this process keeps the memory that it frees for its next use, which makes training on a '
+              'CPU faster; give_back_memory() undoes it')
     return done
 
 def give_back_memory() -> bool: # False where the C library is not glibc: then nothing changes
@@ -146,9 +153,12 @@ def tuned_kernels(
         device: on which there will be work; nothing changes unless it is a CUDA GPU
     """
     before = torch.backends.cudnn.benchmark
-    if device.type == 'cuda': torch.backends.cudnn.benchmark = True
-    try: yield
-    finally: torch.backends.cudnn.benchmark = before
+    if device.type == 'cuda':
+        torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 # %% ../nbs/02_device.ipynb #cede8736
 def seed_everything(
@@ -183,5 +193,6 @@ def keep_random_state() -> Callable: # puts it back: random numbers go on as if 
         random.setstate(python)
         np.random.set_state(numpy)
         torch.set_rng_state(cpu)
-        if cuda: torch.cuda.set_rng_state_all(cuda)
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
     return put_back

@@ -54,7 +54,8 @@ def planet_folder(
 def _users_cache() -> Path:
     "Where this user's programs keep what they can make again. Raises `OSError` if the user has no home."
     if os.environ.get('XDG_CACHE_HOME'): return Path(os.environ['XDG_CACHE_HOME'])
-    try: return Path.home()/'.cache'
+    try:
+        return Path.home()/'.cache'
     except RuntimeError as e: raise OSError('this user has no home folder') from e
 
 def writable_folder(
@@ -73,13 +74,16 @@ def writable_folder(
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder): return folder
-    except OSError as e: why = e.strerror
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as e:
+        why = e.strerror
     try:
         key = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:8]
         cache = _users_cache()/'planet_course'/f'{folder.name}-{key}'
         cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=cache): pass
+        with tempfile.TemporaryFile(dir=cache):
+            pass
     except OSError as e:
         raise OSError(f'{folder} cannot be written to ({why}), and the stand-in for it neither: {e}. Set the '
                       'environment variable XDG_CACHE_HOME to a folder that can be written to.') from e
@@ -87,8 +91,10 @@ def writable_folder(
     return cache
 
 # %% ../nbs/01_files.ipynb #06787ac0
-try: import fcntl
-except ImportError: fcntl = None    # Windows
+try:
+    import fcntl
+except ImportError:
+    fcntl = None    # Windows
 
 def _lock(folder:Path) -> int|None:     # an open handle; None: this system has no locks for folders
     "Lock a folder until the handle is closed. Raises `BlockingIOError` if it is somebody else's, or was."
@@ -106,18 +112,22 @@ def _lock(folder:Path) -> int|None:     # an open handle; None: this system has 
 def _remove(place:Path, handle:int|None) -> None:
     "Remove a folder that we hold, then let go of it."
     shutil.rmtree(place, ignore_errors=True)
-    if handle is not None: os.close(handle)
+    if handle is not None:
+        os.close(handle)
 
 def _remove_dead(place:Path) -> None:
     "Remove what a killed writer left. Who lives has the lock."
-    try: handle = _lock(place)
+    try:
+        handle = _lock(place)
     except OSError: return
-    if handle is not None: _remove(place, handle)
+    if handle is not None:
+        _remove(place, handle)
 
 def _make_place(file:Path) -> tuple[Path, int|None]:
     "A new folder beside `file`, and the lock on it. Raises `FileExistsError` for a hundred writers at once."
     places = [file.with_name(f'{file.name}.{i}.tmp') for i in range(100)]
-    for place in places[:8]: _remove_dead(place)
+    for place in places[:8]:
+        _remove_dead(place)
     for place in places:
         try:
             place.mkdir()
@@ -143,8 +153,10 @@ def _to_disk(path:Path) -> None:
     "Wait until a file, or a folder's names, are on the disk."
     if path.is_dir() and os.name == 'nt': return        # Windows opens no folders
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try: os.fsync(handle)
-    finally: os.close(handle)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 def _put(temp:Path, file:Path, mode:int) -> None:
     "Rename a complete file to its final name, for good."
@@ -169,7 +181,8 @@ def staged(
         where to write meanwhile
     """
     file = _target(file)
-    place, handle = None, None
+    place = None
+    handle = None
     try:
         place, handle = _make_place(file)
         temp = place/'new'
@@ -182,7 +195,8 @@ def staged(
         raise OSError(e.errno, f'no room for {file} ({e.strerror}). What was there is as it was. Free some '
                                f'space in {file.parent}, or write elsewhere') from e
     finally:
-        if place: _remove(place, handle)
+        if place:
+            _remove(place, handle)
 
 # %% ../nbs/01_files.ipynb #9acb0ff0
 PICTURE_FORMATS = 'JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF'   # for PIL.Image.open(file, formats=...)
@@ -226,8 +240,10 @@ def _visit(folder:Path, depth:int|None, above:tuple, closed:list) -> list[Path]:
     found = []
     for entry in entries:
         if entry.name.startswith('.'): continue
-        if not os.path.isdir(entry): found.append(entry)
-        elif depth != 1: found += _visit(entry, depth and depth - 1, (*above, here), closed)
+        if not os.path.isdir(entry):
+            found.append(entry)
+        elif depth != 1:
+            found += _visit(entry, depth and depth - 1, (*above, here), closed)
     return found
 
 def files_below(
@@ -248,7 +264,8 @@ def files_below(
     os.listdir(folder)
     closed = []
     found = _visit(Path(folder), depth, (), closed)
-    if closed: print(f'left out {len(closed)} folders that cannot be read: {one_line(", ".join(closed[:3]))}')
+    if closed:
+        print(f'left out {len(closed)} folders that cannot be read: {one_line(", ".join(closed[:3]))}')
     return found
 
 # %% ../nbs/01_files.ipynb #3faf45c7
@@ -263,7 +280,8 @@ def full_path(
     Returns:
         without it
     """
-    try: return Path(path).expanduser()
+    try:
+        return Path(path).expanduser()
     except RuntimeError:
         raise ValueError(f'{str(path)!r}: this system does not say which folder that ~ is. Write the '
                          'folder in full, or set the environment variable HOME.') from None

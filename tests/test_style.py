@@ -32,29 +32,30 @@ def test_a_chapter_is_no_book(file):
     assert lines <= MODULE, f'{lines} exported lines: two chapters'
 
 
-def is_short_jump(node):
-    "`if x: return y`, in one line."
-    jump = ast.Return | ast.Raise | ast.Continue | ast.Break | ast.Pass
-    return isinstance(node, ast.If | ast.ExceptHandler) and len(node.body) == 1 and isinstance(node.body[0], jump)
+def may_share(node, block):
+    "`if x: return y` in one line; a function or class whose body is one expression."
+    jump = isinstance(block[0], ast.Return | ast.Raise | ast.Continue | ast.Break | ast.Pass)
+    if isinstance(node, ast.If | ast.ExceptHandler): return jump
+    return isinstance(node, Function | ast.ClassDef) and (jump or isinstance(block[0], ast.Expr))
 
 
-def crowded(tree):
-    "Lines with more than one statement, but for a condition with its return."
-    for node in ast.walk(tree):
+def crowded(text):
+    "Lines with more than one statement."
+    lines = text.splitlines()
+    for node in ast.walk(ast.parse(text)):
         for name in ('body', 'orelse', 'finalbody', 'handlers'):
             block = getattr(node, name, None)
             if not isinstance(block, list): continue
             for first, second in zip(block, block[1:]):
                 if first.end_lineno == second.lineno: yield second.lineno, 'two statements'
-            own_line = getattr(node, 'lineno', None)
-            if name == 'body' and block and isinstance(block[0], ast.stmt) and block[0].lineno == own_line and not is_short_jump(node):
-                stub = isinstance(node, Function) and isinstance(block[0], ast.Return | ast.Expr | ast.Pass | ast.Raise)
-                if not stub: yield own_line, f'{type(node).__name__} and its body'
+            if block and isinstance(block[0], ast.stmt) and not may_share(node, block):
+                before = lines[block[0].lineno - 1].encode()[:block[0].col_offset].decode()
+                if before.rstrip().endswith(':'): yield block[0].lineno, f'{type(node).__name__} and what it does'
 
 
 @pytest.mark.parametrize('file', modules, ids=lambda p: p.stem)
 def test_one_statement_a_line(file):
-    places(file, list(crowded(ast.parse(file.read_text()))))
+    places(file, list(crowded(file.read_text())))
 
 
 def unrelated(node):

@@ -41,7 +41,8 @@ from ..nets import create_body, create_head
 # %% ../../nbs/answers/04_predictor.ipynb #539ababc
 def _tile(picture, size:int|tuple[int,int]) -> Tensor: # uint8, shape (3, h, w)
     "A picture in any form as a tile. Raises `ValueError` for what is none."
-    if isinstance(picture, Image): picture = picture.file
+    if isinstance(picture, Image):
+        picture = picture.file
     if isinstance(picture, Tensor) and (picture.dtype, picture.ndim) == (torch.uint8, 3):
         picture = picture.movedim(0, -1).cpu().numpy()
     if isinstance(picture, np.ndarray):
@@ -98,9 +99,11 @@ def _check_labels(learn:Learner) -> None:
 
 def _pick_thresh(given, own, many:bool, c:int) -> float|Tensor|None: # None: the most probable label
     "The threshold given, else one's own. Where tiles have one label, a line says that none is used."
-    if given is not None: given = check_thresh(given, c)
+    if given is not None:
+        given = check_thresh(given, c)
     if many: return check_thresh(own, c) if given is None else given
-    if given is not None: print('thresh is not used: a tile has one label here, the most probable one.')
+    if given is not None:
+        print('thresh is not used: a tile has one label here, the most probable one.')
 
 def _thresh_for(learn:Learner, thresh=None) -> float|Tensor|None:
     "The threshold to use; None where a tile has one label. Raises `ValueError` for other targets."
@@ -130,7 +133,8 @@ def predict(
     tfms = data.lists.tfms[1]
     xb = finish_batch(xb, tfms, draw_params(tfms, xb, torch.Generator().manual_seed(0)), stats)
     learn.model.eval()
-    with torch.no_grad(): probs = learn.activation(learn.forward(xb))[0].cpu()
+    with torch.no_grad():
+        probs = learn.activation(learn.forward(xb))[0].cpu()
     return _prediction(probs, data.classes, thresh, tag_delim(data.classes))
 
 # %% ../../nbs/answers/04_predictor.ipynb #49a1b062
@@ -152,14 +156,16 @@ def tta(
         probabilities (n, c), and targets or None, on the CPU
     """
     _check_labels(learn)
-    forward, activation = learn._eval_forward(), learn.activation
+    forward = learn._eval_forward()
+    activation = learn.activation
     if not len(sizes): raise ValueError('sizes is empty; (None,) takes the tiles as they are.')
     def views(xb):
         for size in sizes:
             scaled = [size and round(side*size/min(xb.shape[-2:])) for side in xb.shape[-2:]]
             part = F.interpolate(xb, size=scaled, mode='bilinear', antialias=True) if size else xb
             square = part.shape[-1] == part.shape[-2]
-            for k in range(8 if square else 4): yield symmetry(part, torch.full((len(xb),), k)) if k else part
+            for k in range(8 if square else 4):
+                yield symmetry(part, torch.full((len(xb),), k)) if k else part
     def mean_probs(xb):
         answers = [activation(forward(view)) for view in views(xb)]
         return sum(answers)/len(answers)
@@ -176,7 +182,8 @@ def _check_tags(classes:Sequence[str]) -> None:
 def _check_names(files:Sequence[str], wanted:Sequence[str], sample:Path) -> list[str]: # the files' names
     "Raises `ValueError` unless the predicted tiles are those of the sample submission, each once."
     files_of = {}
-    for file in files: files_of.setdefault(Path(file).stem, []).append(file)
+    for file in files:
+        files_of.setdefault(Path(file).stem, []).append(file)
     twice = [f'{name} ({", ".join(same)})' for name, same in files_of.items() if len(same) > 1]
     missing, unknown = (sorted({*a} - {*b}) for a, b in ((wanted, files_of), (files_of, wanted)))
     problems = {'missing': missing, 'there twice': twice, 'unknown': unknown,
@@ -251,7 +258,8 @@ def submission(
     wanted = list(map(str, column_of(read_table(sample), 'image_name')))
     names = _check_names([file for dl in dls for file in dl.files], wanted, sample)
     path = Path(path) if path else writable_folder(data.path)/'submission.csv'
-    with staged(path) as temp: tags = _write_tags(temp, learn, dls, names, wanted, thresh, get_probs)
+    with staged(path) as temp:
+        tags = _write_tags(temp, learn, dls, names, wanted, thresh, get_probs)
     none = sum(not t for t in tags)
     print(f'{path.name}: {len(wanted):,} tiles{f", {none:,} of them without a label" if none else ""}')
     return path
@@ -289,10 +297,12 @@ def _call(
         403: d.RulesNotAcceptedError('Kaggle knows you, and takes no submission from you yet (403).', _page,
                                      f"press 'Late Submission' there, accept the rules, and {again}"),
         404: d.FileGoneError('Kaggle does not know that competition or submission (404).', _page, again)}
-    if name == 'create_submission': refusals[400] = d.DataError(
-        "Kaggle refuses the file (400): the day's attempts may be used up.", f'{_page}/submissions', again)
+    if name == 'create_submission':
+        refusals[400] = d.DataError(
+"Kaggle refuses the file (400): the day's attempts may be used up.", f'{_page}/submissions', again)
     request = getattr(api, f'Api{name.title().replace("_", "")}Request')()
-    for field, value in fields.items(): setattr(request, field, value)
+    for field, value in fields.items():
+        setattr(request, field, value)
     ask = partial(d._ask_kaggle, lambda k: getattr(k.competitions.competition_api_client, name)(request))
     return d._persist(ask, what, f'{_page}/submissions', refusals, waits)
 
@@ -324,13 +334,22 @@ def _upload(file:Path, again:str) -> str: # Kaggle's token for the uploaded file
 def _wait_for_score(ref:int, wait:float, again:str) -> Score:
     "Ask about a submission until it is scored, or `wait` seconds are over, or Kaggle gives no answer."
     from planet_course.get import DataError
-    end, pause, status, scores, why = time.monotonic() + wait, 1, 'pending', (None, None), 'not scored yet.'
+    end = time.monotonic() + wait
+    pause = 1
+    status = 'pending'
+    scores = (None, None)
+    why = 'not scored yet.'
     while status == 'pending':
-        try: told = _call('get_submission', 'the score', again, fields=dict(ref=ref))
-        except DataError as e: why = e.what; break      # no reason to hand it in again
-        status, scores = told.status.name.lower(), (told.public_score, told.private_score)
+        try:
+            told = _call('get_submission', 'the score', again, fields=dict(ref=ref))
+        except DataError as e:
+            why = e.what
+            break      # no reason to hand it in again
+        status = told.status.name.lower()
+        scores = (told.public_score, told.private_score)
         if time.monotonic() + pause > end: break
-        if status == 'pending': time.sleep(pause)
+        if status == 'pending':
+            time.sleep(pause)
         pause = min(30, 2*pause)
     if status == 'error':
         why = one_line(str(told.error_description))
@@ -363,11 +382,13 @@ def submit_to_kaggle(
     from planet_course.get.download import _COMPETITION
     file, again = Path(file), f'submit_to_kaggle({str(file)!r}, ...) again'
     if not file.is_file(): raise FileNotFoundError(f'no {file}: submission(learn, ...) writes one.')
-    with open(file, encoding='utf-8', errors='replace') as f: head = f.readline().strip()
+    with open(file, encoding='utf-8', errors='replace') as f:
+        head = f.readline().strip()
     if head != 'image_name,tags': raise ValueError(f'{file} begins with {head[:40]!r}, not image_name,tags.')
     token = _upload(file, again)
     fields = dict(competition_name=_COMPETITION, blob_file_tokens=token, submission_description=message)
-    try: made = _call('create_submission', 'a receipt for the submission', again, (), fields)
+    try:
+        made = _call('create_submission', 'a receipt for the submission', again, (), fields)
     except (OfflineError, RateLimitedError) as e:
         look = f'see there whether it has arrived; if not, {again}'
         raise type(e)(e.what, f'{_page}/submissions', look) from None
@@ -394,7 +415,8 @@ def _why_not(facts:dict) -> str:
              'activation': facts['activation'] not in activations,
              'cut': cut is not None and type(cut) is not int,
              'arch': facts['arch'] not in models.list_models(models)}     # torchvision's
-    if facts['thresh'] is not None: check_thresh(facts['thresh'], len(classes)) # None: a tile has one label
+    if facts['thresh'] is not None:
+        check_thresh(facts['thresh'], len(classes)) # None: a tile has one label
     return ', '.join(f'{name} is {str(facts[name])[:60]!r}' for name, is_wrong in wrong.items() if is_wrong)
 
 # %% ../../nbs/answers/04_predictor.ipynb #252b3d7a
@@ -429,15 +451,18 @@ def _read_export(file:Path) -> tuple[dict, dict]: # the facts, the state dict
     "Read and check a model file. Raises `FileNotFoundError`, `ValueError`."
     if not file.is_file():
         raise FileNotFoundError(f'no model file at {file}. export_model(learn, file) writes one.')
-    nbytes, room = file.stat().st_size, free_memory(torch.device('cpu'))
+    nbytes = file.stat().st_size
+    room = free_memory(torch.device('cpu'))
     if nbytes > room: raise ValueError(f'{file} has {nbytes/1e9:.1f} GB, more than half of the memory here.')
     data = file.read_bytes()    # not mapped: a mapped file that shrinks ends the process
     if data.startswith((b'PK', b'\x80')) and data[8:9] != b'{':    # 128 bytes of header begin with \x80 too
         raise ValueError(f'{file} is a pickle, which may run anything when opened, and was not opened. '
                          'export_model(learn, file) writes a safe one.')
-    try: facts, state, why = _parse(data)
+    try:
+        facts, state, why = _parse(data)
     except MemoryError: raise
-    except Exception as e: why = f'{type(e).__name__}: {str(e)[:200]}'      # it is no model of ours
+    except Exception as e:
+        why = f'{type(e).__name__}: {str(e)[:200]}'      # it is no model of ours
     if why: raise ValueError(f'{file} is no model that this version can use: {why}. Was it copied whole? '
                              'export_model(learn, file) writes it anew.')
     return facts, {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
@@ -445,7 +470,7 @@ def _read_export(file:Path) -> tuple[dict, dict]: # the facts, the state dict
 # %% ../../nbs/answers/04_predictor.ipynb #18c2671a
 def _rebuild(facts:dict, state:dict) -> nn.Module:
     "The network that `create_cnn` made. Raises `ValueError` naming the tensors that do not fit."
-    at = lambda name: int(name.split('.')[1])
+    def at(name): return int(name.split('.')[1])
     head = [state[k] for k in sorted((k for k in state if re.fullmatch(r'1\.\d+\.weight', k)), key=at)]
     widths = [w.shape for w in head if w.ndim == 2]
     if not widths or len(facts['classes']) != widths[-1][0]:
@@ -463,7 +488,8 @@ def _rebuild(facts:dict, state:dict) -> nn.Module:
 _batch_px = 2**26     # pixels in a batch, at most: those of 64 tiles of 1,024
 
 def _try_tile(picture, size) -> Tensor|ValueError:
-    try: return _tile(picture, size)
+    try:
+        return _tile(picture, size)
     except ValueError as e: return e
     except MemoryError as e: return ValueError(str(e) or 'too little memory to read a picture')
 
@@ -474,7 +500,8 @@ def _stream(predictor, pictures:Iterable, bs:int) -> Iterator[tuple[object, Pred
     pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1))
     def begin(): # a batch's pictures, with their tiles to be
         batch = list(islice(pictures, bs))
-        if batch: queue.append((batch, [pool.submit(_try_tile, p, predictor.size) for p in batch]))
+        if batch:
+            queue.append((batch, [pool.submit(_try_tile, p, predictor.size) for p in batch]))
     try:
         begin()
         while queue:
@@ -484,9 +511,12 @@ def _stream(predictor, pictures:Iterable, bs:int) -> Iterator[tuple[object, Pred
             good = [tile for tile in tiles if isinstance(tile, Tensor)]
             probs = iter(predictor.forward(torch.stack(good)) if good else ())
             for picture, tile in zip(batch, tiles):
-                if isinstance(tile, ValueError): yield picture, tile
-                else: yield picture, predictor.decide(next(probs))
-    finally: pool.shutdown(cancel_futures=True)
+                if isinstance(tile, ValueError):
+                    yield picture, tile
+                else:
+                    yield picture, predictor.decide(next(probs))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 # %% ../../nbs/answers/04_predictor.ipynb #9e3ab42d
 class Predictor:
@@ -504,10 +534,13 @@ class Predictor:
     ):
         self.device = default_device(verbose=False) if device is None else torch.device(device)
         facts, state = _read_export(Path(file))
-        try: model = _rebuild(facts, state)
+        try:
+            model = _rebuild(facts, state)
         except Exception as e: raise ValueError(f'{file}: weights and header do not fit: {e}.') from e
         self.model = model.to(self.device, memory_format=torch.channels_last)
-        self.facts, self.classes, size = facts, facts['classes'], facts['size']
+        self.facts = facts
+        self.classes = facts['classes']
+        size = facts['size']
         self.size = size if isinstance(size, int) else tuple(size)
         self.stats = None if facts['stats'] is None else stats_tensor(facts['stats'], self.device)
         self.activation = activations[facts['activation']]
@@ -591,7 +624,8 @@ def _check_same(learn:Learner, again:nn.Module) -> None:
     size = learn.data.size
     h, w = (size, size) if isinstance(size, int) else size
     xb = torch.randn(2, 3, h, w, generator=torch.Generator().manual_seed(0)).to(learn.device)
-    with torch.no_grad(): differ = (again(xb) - learn.model.eval()(xb)).abs().max().item()
+    with torch.no_grad():
+        differ = (again(xb) - learn.model.eval()(xb)).abs().max().item()
     if not differ <= 1e-3:
         raise ValueError(f'what torchvision builds as {learn.arch!r} answers differently (by {differ:.2g}).')
 
@@ -623,7 +657,8 @@ def export_model(
     if broken: raise ValueError(f'the network has NaN or infinity among its weights: {some_of(broken)}.')
     with staged(file) as temp:
         temp.write_bytes(save(state, {'planet_course': json.dumps(facts)}))
-        try: again = Predictor(temp, learn.device)
+        try:
+            again = Predictor(temp, learn.device)
         except ValueError as e:
             raise ValueError(f'the network cannot be built again from {learn.arch!r} and cut={cut}: '
                              f'{str(e).replace(str(temp), str(file))} '
@@ -639,7 +674,8 @@ class _Whole(nn.Module):
         stats = torch.tensor([[[[0.]]], [[[1.]]]]) if predictor.stats is None else predictor.stats
         self.register_buffer('mean', stats[0])
         self.register_buffer('std', stats[1])
-        self.model, self.activation = predictor.model, predictor.activation
+        self.model = predictor.model
+        self.activation = predictor.activation
 
     def forward(self, tiles): return self.activation(self.model((tiles - self.mean)/self.std))
 
@@ -658,11 +694,13 @@ def export_onnx(
     Returns:
         `out`
     """
-    try: import onnxruntime, onnxscript  # noqa: the exporter needs the second
+    try:
+        import onnxruntime, onnxscript  # noqa: the exporter needs the second
     except ImportError as e: raise ImportError(f"{e}. pip install 'planet_course[onnx]' brings it.") from e
     predictor, out = Predictor(file, 'cpu'), Path(out or Path(file).with_suffix('.onnx'))
     h, w = (predictor.size,)*2 if isinstance(predictor.size, int) else predictor.size
-    whole, n = _Whole(predictor).eval(), torch.export.Dim('n', min=1)
+    whole = _Whole(predictor).eval()
+    n = torch.export.Dim('n', min=1)
     tiles = torch.rand(3, 3, h, w, generator=torch.Generator().manual_seed(0))
     program = torch.onnx.export(whole, (tiles[:2],), dynamo=True, dynamic_shapes=({0: n},), verbose=False,
                                 input_names=['tiles'], output_names=['probabilities'])
@@ -671,7 +709,8 @@ def export_onnx(
         program.save(temp)
         session = onnxruntime.InferenceSession(temp, providers=['CPUExecutionProvider'])
         theirs, = session.run(None, {'tiles': tiles.numpy()})
-        with torch.no_grad(): differ = np.abs(theirs - whole(tiles).numpy()).max()
+        with torch.no_grad():
+            differ = np.abs(theirs - whole(tiles).numpy()).max()
         if not differ <= 1e-4: raise ValueError(f'onnxruntime answers differently: by up to {differ:.2g}.')
     return out
 
@@ -688,37 +727,45 @@ def _put(table:TextIO, *cells:str) -> None:
     "A row of the table, at once: whoever stops the command has all rows so far. Raises `_TableLost`."
     row = io.StringIO()
     csv.writer(row, lineterminator='\n').writerow(map(cell_text, cells))
-    try: print(row.getvalue(), end='', file=table, flush=True)
+    try:
+        print(row.getvalue(), end='', file=table, flush=True)
     except (OSError, ValueError) as e: raise _TableLost(getattr(e, 'strerror', None) or str(e)) from e
 
 def _in_folder(folder:str) -> list[str|ValueError]:
     "The pictures below a folder. What is said about others becomes errors: they are left out of the table."
     said = io.StringIO()
     try:
-        with contextlib.redirect_stdout(said): found = ImageList.from_folder(folder).files
-    except (OSError, ValueError) as e: found = [ValueError(str(e))]
+        with contextlib.redirect_stdout(said):
+            found = ImageList.from_folder(folder).files
+    except (OSError, ValueError) as e:
+        found = [ValueError(str(e))]
     return [*map(ValueError, said.getvalue().splitlines()), *found]
 
 def _expand(args:Sequence[str]) -> Iterator[str|ValueError]:
     "The files that were named, and the pictures below the folders."
     for arg in args:
-        if os.path.isdir(arg): yield from _in_folder(arg)
-        else: yield arg
+        if os.path.isdir(arg):
+            yield from _in_folder(arg)
+        else:
+            yield arg
 
 # %% ../../nbs/answers/04_predictor.ipynb #2bf143b6
 def _label_files(predictor:Predictor, files:list, bs:int, table:TextIO) -> int: # how many could not be read
     "Write the table, and what is wrong to standard error."
-    if hasattr(table, 'reconfigure'): table.reconfigure(encoding='utf-8')
+    if hasattr(table, 'reconfigure'):
+        table.reconfigure(encoding='utf-8')
     bad = [f for f in files if isinstance(f, ValueError)]
     found = [f for f in files if not isinstance(f, ValueError)]
     _put(table, 'image_name', 'tags', 'file')
-    for error in bad: _say(str(error))
+    for error in bad:
+        _say(str(error))
     bar = progress(predictor.stream(found, bs), total=len(found), unit=' tiles')
     for file, answer in bar:
         if isinstance(answer, ValueError):
             bad.append(answer)
             _say(str(answer).replace('set PIL.Image.MAX_IMAGE_PIXELS = None before', 'raise --max-pixels'))
-        else: _put(table, Path(file).stem, answer.tags, file)
+        else:
+            _put(table, Path(file).stem, answer.tags, file)
     return len(bad)
 
 # %% ../../nbs/answers/04_predictor.ipynb #a18b0329
@@ -735,19 +782,24 @@ def _arguments(argv:Sequence[str]|None) -> argparse.Namespace:
     parser.add_argument('--device', help='cpu or cuda (default: a GPU if there is one)')
     parser.add_argument('--max-pixels', type=int, help='read pictures up to this size (default: 178,956,970)')
     args = parser.parse_args(argv)
-    if args.bs < 1: parser.error(f'--bs is {args.bs}: a batch has 1 picture or more')
-    if args.max_pixels is not None and args.max_pixels < 2: parser.error(f'--max-pixels is {args.max_pixels}')
+    if args.bs < 1:
+        parser.error(f'--bs is {args.bs}: a batch has 1 picture or more')
+    if args.max_pixels is not None and args.max_pixels < 2:
+        parser.error(f'--max-pixels is {args.max_pixels}')
     return args
 
 def _run(args:argparse.Namespace) -> int: # exit status
     table = sys.stdout
     if table is None: raise OSError('standard output is closed: there is no place for the table.')
-    if args.max_pixels: PILImage.MAX_IMAGE_PIXELS = args.max_pixels//2   # Pillow refuses twice that
-    with contextlib.redirect_stdout(io.StringIO()): keep_freed_memory()     # of this process, which is ours
+    if args.max_pixels:
+        PILImage.MAX_IMAGE_PIXELS = args.max_pixels//2   # Pillow refuses twice that
+    with contextlib.redirect_stdout(io.StringIO()):
+        keep_freed_memory()     # of this process, which is ours
     with contextlib.redirect_stdout(sys.stderr):    # the table is all that goes to standard output
         predictor = Predictor(args.model, args.device, args.thresh)
         sign = predictor.delim
-        if sign != ' ': _say(f'labels with spaces: {sign} stands between those of a tile')
+        if sign != ' ':
+            _say(f'labels with spaces: {sign} stands between those of a tile')
         return int(_label_files(predictor, list(_expand(args.pictures)), args.bs, table) > 0)
 
 def _forget_stdout() -> None:
@@ -768,7 +820,8 @@ def main(
     """
     err = sys.stderr or open(os.devnull, 'w')   # print to None would go to standard output, our table
     with contextlib.redirect_stderr(err):
-        try: return _run(_arguments(argv))
+        try:
+            return _run(_arguments(argv))
         except KeyboardInterrupt:
             _say('stopped by Ctrl-C; the table ends with the last picture that was labelled')
             return 130

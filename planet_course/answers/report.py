@@ -55,21 +55,24 @@ def tag_delim(
     """
     for delim in ' ;|':
         if all(_split_tags(name, delim) == [name] for name in classes): return delim
-    raise ValueError(f'labels cannot be written side by side and told apart: {some_of(list(classes))}. Rename '
-                     'those that are empty, begin or end with a blank, or hold a blank and ; and | besides.')
+    raise ValueError(f'labels cannot be written side by side and told apart: {some_of(list(classes))}. '
+                     'Rename those that are empty, begin or end with a blank, or hold a blank and ; and | '
+                     'besides.')
 
 # %% ../../nbs/answers/01_report.ipynb #8e60d0d5
 def _rows_of(items:ImageList, names:Iterable) -> dict[str, int]: # for each name that is found its row
     "Raises `ValueError` for a name that fits several tiles, naming them."
-    ids, by_id, by_stem = items.ids, {}, {}
+    ids = items.ids
+    by_id = {}
+    by_stem = {}
     for row, tile in enumerate(ids):
         by_id.setdefault(tile, []).append(row)
         by_stem.setdefault(PurePosixPath(tile).stem, []).append(row)
     found = {name: by_id.get(name) or by_stem.get(name, []) for name in map(str, names)}
     several = [f'{name} may be {" or ".join(ids[row] for row in rows)}'
                for name, rows in found.items() if len(rows) > 1]
-    if several: raise ValueError(f'names that fit several tiles: {some_of(several)}. Write the path of the one '
-                                 f'that is meant, as it is below {items.path}.')
+    if several: raise ValueError(f'names that fit several tiles: {some_of(several)}. Write the path of '
+                                 f'the one that is meant, as it is below {items.path}.')
     return {name: rows[0] for name, rows in found.items() if rows}
 
 # %% ../../nbs/answers/01_report.ipynb #651d9cee
@@ -118,9 +121,14 @@ def top_losses(
     thresh = _check(logits, targs, learn.thresh)
     _check_tiles(learn, logits, targs)
     losses = _tile_losses(learn, logits, targs)
-    probs, classes, ids = learn.activation(logits), learn.data.classes, learn.data.valid_ds.x.ids
-    actual, said = targs.bool(), probs > thresh
-    order, names, delim = losses.argsort(descending=True).tolist(), np.array(classes), tag_delim(classes)
+    probs = learn.activation(logits)
+    classes = learn.data.classes
+    ids = learn.data.valid_ds.x.ids
+    actual = targs.bool()
+    said = probs > thresh
+    order = losses.argsort(descending=True).tolist()
+    names = np.array(classes)
+    delim = tag_delim(classes)
     def tags(which): return [delim.join(names[which[i].numpy()]) for i in order]
     texts = [_probs_text(probs[i], (said | actual)[i], classes) for i in order]
     return pd.DataFrame(dict(image_name=[ids[i] for i in order], loss=losses[order].tolist(),
@@ -204,7 +212,8 @@ def label_report(
     Returns:
         a row a label: positives, precision, recall, F2, average_precision, tp, fp, fn, tn
     """
-    pred, true = logits.sigmoid() > _check(logits, targs, thresh), targs.bool()
+    pred = logits.sigmoid() > _check(logits, targs, thresh)
+    true = targs.bool()
     sides = (pred, true), (pred, ~true), (~pred, true), (~pred, ~true)
     tp, fp, fn, tn = ((a & b).sum(0) for a, b in sides)
     columns = dict(positives=tp + fn, precision=tp/(tp + fp), recall=tp/(tp + fn), F2=5*tp/(5*tp + 4*fn + fp),
@@ -228,7 +237,8 @@ def plot_matrices(
     import matplotlib.pyplot as plt
     nrows = -(-len(report)//ncols)
     _, axes = plt.subplots(nrows, ncols, figsize=(1.8*ncols, 2.1*nrows), squeeze=False, layout='tight')
-    for ax in axes.flat[len(report):]: ax.axis('off')
+    for ax in axes.flat[len(report):]:
+        ax.axis('off')
     for ax, row in zip(axes.flat, report.itertuples()):
         counts = np.array([[row.tn, row.fp], [row.fn, row.tp]])
         share = counts/counts.sum(1, keepdims=True).clip(1)
@@ -264,12 +274,14 @@ def plot_thresholds(
     import matplotlib.pyplot as plt
     _check(logits, targs, .5 if thresh is None else thresh)
     ax = plt.subplots(figsize=(5, 3.2), layout='tight')[1] if ax is None else ax
-    probs, true = logits.sigmoid(), targs.bool()
+    probs = logits.sigmoid()
+    true = targs.bool()
     said = torch.stack([(probs > t).sum() for t in _grid])
     hits = torch.stack([true[probs > t].sum() for t in _grid])
     ax.plot(_grid, hits/said, label='precision')
     ax.plot(_grid, hits/true.sum(), label='recall')
-    if thresh is not None: ax.axvline(thresh, color='grey', ls='--', lw=1)
+    if thresh is not None:
+        ax.axvline(thresh, color='grey', ls='--', lw=1)
     ax.set(xlabel='threshold on the probability', ylabel='share', ylim=(0, 1.02))
     ax.legend()
     return ax
@@ -348,22 +360,26 @@ def bootstrap_ci(
     if scores.ndim != 1 or not len(scores):
         raise ValueError(f'scores have shape {tuple(scores.shape)}: give one number for each tile, (n,).')
     if scores.isnan().any(): raise ValueError(f'{scores.isnan().sum()} of {len(scores)} scores are NaN.')
-    x, rng = scores.numpy(), np.random.default_rng(seed)
+    x = scores.numpy()
+    rng = np.random.default_rng(seed)
     means = [x[rng.integers(len(x), size=len(x))].mean() for _ in range(n_boot)]
     return tuple(np.quantile(means, [(1 - pct)/2, (1 + pct)/2]).tolist())
 
 # %% ../../nbs/answers/01_report.ipynb #5c91ac9d
 def _tune_labels(probs:Tensor, true:Tensor, start:int, beta:float) -> Tensor:
     "Coordinate ascent from `_grid[start]`: a threshold moves only where that raises the mean over tiles."
-    thresh, b2 = torch.full((probs.shape[1],), start), beta**2
+    thresh = torch.full((probs.shape[1],), start)
+    b2 = beta**2
     for _ in range(2):
         for j in range(len(thresh)):
             others = probs > _grid[thresh]
             others[:, j] = False
             given = probs[:, j] > _grid[:, None]                            # (thresholds, n)
-            hits, n_given = (others & true).sum(1) + (given & true[:, j]), others.sum(1) + given
+            hits = (others & true).sum(1) + (given & true[:, j])
+            n_given = others.sum(1) + given
             scores = ((1 + b2)*hits/(b2*true.sum(1) + n_given).clamp(min=1e-9)).mean(1)
-            if scores.max() > scores[thresh[j]]: thresh[j] = scores.argmax()
+            if scores.max() > scores[thresh[j]]:
+                thresh[j] = scores.argmax()
     return _grid[thresh]
 
 def _tune(probs:Tensor, true:Tensor, by_label:bool=False, beta:float=2.) -> float|Tensor:
@@ -396,7 +412,8 @@ def best_thresh(
 def _counts(probs:Tensor) -> list[Tensor]: # item k has shape (n, k + 1)
     "The distribution of how many of the first 0, 1, ... c labels are true, if they are independent."
     found = [torch.ones_like(probs[:, :1])]
-    for p in probs.T[:, :, None]: found.append(F.pad(found[-1], (0, 1))*(1 - p) + F.pad(found[-1], (1, 0))*p)
+    for p in probs.T[:, :, None]:
+        found.append(F.pad(found[-1], (0, 1))*(1 - p) + F.pad(found[-1], (1, 0))*p)
     return found
 
 def expected_fbeta_labels(
@@ -417,10 +434,14 @@ def expected_fbeta_labels(
     if not ((probs >= 0) & (probs <= 1)).all():
         raise ValueError('not all are probabilities, 0 to 1. Are they logits, or NaN?')
     p, order = probs.double().sort(1, descending=True)
-    c, b2, worth = p.shape[1], beta**2, []
-    given, others = _counts(p), _counts(p.flip(1))[::-1]    # others[k]: among all but the first k
+    c = p.shape[1]
+    b2 = beta**2
+    worth = []
+    given = _counts(p)
+    others = _counts(p.flip(1))[::-1]    # others[k]: among all but the first k
     for k in range(1, c + 1):
-        hits, missed = torch.arange(k + 1.)[:, None], torch.arange(c - k + 1.)
+        hits = torch.arange(k + 1.)[:, None]
+        missed = torch.arange(c - k + 1.)
         f = (1 + b2)*hits/(b2*(hits + missed) + k)
         worth.append(torch.einsum('na,nb,ab->n', given[k], others[k], f.double()))
     k = 1 + torch.stack(worth).argmax(0)
@@ -467,8 +488,10 @@ def compare_rules(
     if not 2 <= folds <= len(logits):
         raise ValueError(f'{folds} folds of {len(logits)} tiles: take 2 or more, with a tile for each.')
     part = torch.from_numpy(np.random.RandomState(seed).permutation(len(logits)) % folds)
-    probs, true = logits.sigmoid(), targs.bool()
-    rows, plain = {}, fbeta_by_tile(_decide(probs, .2), true)
+    probs = logits.sigmoid()
+    true = targs.bool()
+    rows = {}
+    plain = fbeta_by_tile(_decide(probs, .2), true)
     for name, tune in _rules.items():
         same = fbeta_by_tile(_decide(probs, tune(probs, true)), true)
         nested = _nested(probs, true, tune, part)
@@ -539,15 +562,18 @@ def add_correction(
         columns = _check_head(file, old.split(b'\n', 1)[0].decode(errors='replace')) if old else _columns
         _check_record(file, record, columns)
         out = csv.writer(line, lineterminator='\n')
-        if not old: out.writerow(columns)
-        elif not old.endswith(b'\n'): line.write('\n')      # a line cut short must not take ours along
+        if not old:
+            out.writerow(columns)
+        elif not old.endswith(b'\n'):
+            line.write('\n')      # a line cut short must not take ours along
         out.writerow(cell_text(record[name]) for name in columns)
         _append(file, line.getvalue().encode())
 
 # %% ../../nbs/answers/01_report.ipynb #efac2a7a
 def _why_bad(line:str, columns:list, classes:Sequence[str]) -> str:
     "What is wrong with a record; empty if nothing is."
-    try: row = next(csv.reader([line]), [])
+    try:
+        row = next(csv.reader([line]), [])
     except csv.Error as e: return str(e)
     if len(row) != len(columns): return f'{len(row)} fields instead of {len(columns)}'
     if not row[0].strip(): return 'no image_name'
@@ -574,7 +600,8 @@ def read_corrections(
     columns = _check_head(Path(file), head)
     why = [_why_bad(line, columns, classes) for line in lines]
     for i, problem in enumerate(why):
-        if problem: print(f'{file}, line {i + 2}: {problem}; skipped')
+        if problem:
+            print(f'{file}, line {i + 2}: {problem}; skipped')
     rows = [next(csv.reader([line])) for line, problem in zip(lines, why) if not problem]
     good = pd.DataFrame([map(_uncell, row) for row in rows], columns=columns)
     good = good.reindex(columns=_columns, fill_value='')
@@ -584,7 +611,8 @@ def read_corrections(
 def _corrected(lists:LabelLists, fixes:pd.DataFrame) -> dict: # image_name -> its label or labels
     "Raises `ValueError` for targets that are no labels, and for labels that `lists` does not have."
     if lists.kind.moves: raise ValueError(f'corrections are of labels; targets are {lists.kind.__name__}.')
-    delim, many = tag_delim(lists.classes), issubclass(lists.kind, MultiCategory)
+    delim = tag_delim(lists.classes)
+    many = issubclass(lists.kind, MultiCategory)
     fixes = fixes.drop_duplicates('image_name', keep='last')
     tags = {str(name): _split_tags(actual, delim) if isinstance(actual, str) else []
             for name, actual in zip(fixes.image_name, fixes.actual)}
@@ -599,7 +627,8 @@ def _old_rows(lists:LabelLists, rows:Sequence[int], mix:float, seed:int) -> np.n
     if not mix >= 0: raise ValueError(f'mix is {mix}; give 0, or how many old tiles go with a corrected one.')
     old = np.random.RandomState(seed).permutation(np.setdiff1d(lists.train_idx, rows))
     wanted = round(mix*len(rows))
-    if wanted > len(old): print(f'mix={mix} asks for {wanted:,} old tiles; there are {len(old):,}, all go in')
+    if wanted > len(old):
+        print(f'mix={mix} asks for {wanted:,} old tiles; there are {len(old):,}, all go in')
     return old[:wanted]
 
 # %% ../../nbs/answers/01_report.ipynb #c015e632
@@ -625,13 +654,16 @@ def with_corrections(
     Returns:
         to train on: corrected tiles and old ones; to validate: what nobody looked at
     """
-    fixed, seen = _corrected(lists, fixes), list(map(str, reviewed))
+    fixed = _corrected(lists, fixes)
+    seen = list(map(str, reviewed))
     row_of = _rows_of(lists.items, [*fixed, *seen])
     gone = sorted({*fixed, *seen} - {*row_of})
-    if gone: print(f'{len(gone)} corrected or reviewed tiles are not here: {some_of(gone)}; skipped')
+    if gone:
+        print(f'{len(gone)} corrected or reviewed tiles are not here: {some_of(gone)}; skipped')
     label_of = {row_of[name]: label for name, label in fixed.items() if name in row_of}
     labels = tuple(label_of.get(row, label) for row, label in enumerate(lists.labels))
-    rows, looked_at = list(label_of), {*row_of.values()}
+    rows = list(label_of)
+    looked_at = {*row_of.values()}
     train = np.sort(np.concatenate([rows, _old_rows(lists, rows, mix, seed)]).astype(int))
     valid = np.array([row for row in lists.valid_idx if row not in looked_at], dtype=int)
     return replace(lists, train_idx=train, valid_idx=valid, labels=labels)

@@ -39,7 +39,8 @@ class Image:
         file:str|Path,                     # the picture file
         size:int|tuple[int,int]|None=None, # pixels, as for `decode`
     ):
-        self.file, self.size = file, size
+        self.file = file
+        self.size = size
 
     @cached_property
     def px(self) -> Tensor: # uint8, shape (3, h, w)
@@ -86,7 +87,8 @@ class Image:
         return ax
 
     def __repr__(self):
-        try: return f'Image {self.shape}'
+        try:
+            return f'Image {self.shape}'
         except ValueError: return 'Image (unreadable)'
 
     def _repr_png_(self):
@@ -115,7 +117,8 @@ def _pictures(path:Path, extensions:str|Sequence[str]) -> tuple:
     found = [f for f in files_below(path) if f.suffix.lower() in wanted]
     files = tuple(str(f) for f in found if os.path.isfile(f))
     odd = [str(f) for f in found if not os.path.isfile(f)]
-    if odd: print(f'left out {len(odd)} that are called pictures and are no files: {some_of(odd)}')
+    if odd:
+        print(f'left out {len(odd)} that are called pictures and are no files: {some_of(odd)}')
     if files: return files
     raise FileNotFoundError(f'{where}: looked for {some_of(endings)}.')
 
@@ -142,7 +145,8 @@ def read_table(csv:Path, sep:str=',', encoding:str='utf-8', header:int|str|None=
     if not csv.is_file():
         raise FileNotFoundError(f'no table at {csv}. Check the path and the name; '
                                 f'planet_folder({str(csv.parent)!r}) finds the usual layouts.')
-    with open(csv, 'rb') as f: head = f.read(2)
+    with open(csv, 'rb') as f:
+        head = f.read(2)
     if head == b'PK' and csv.suffix != '.zip':
         raise ValueError(f'{csv} is an Excel sheet or a zip file, no csv. Save the sheet as csv first.')
     other = _encoding_of(head) if encoding == 'utf-8' else 'utf-8'
@@ -170,7 +174,8 @@ def _files_in(folder:str) -> Iterator[str]:
     "The files in a folder, and links to files."
     for entry in os.scandir(folder or '.'):
         file = os.path.join(folder, entry.name)
-        if entry.is_file(follow_symlinks=False) or os.path.isfile(file): yield file
+        if entry.is_file(follow_symlinks=False) or os.path.isfile(file):
+            yield file
 
 def _nearest(file:str, alike:Sequence[str], there:Iterable[str]) -> str:
     "A sentence on the files nearest to one that is not there: those that look alike, or by letters."
@@ -193,12 +198,14 @@ def _find_files(files:Sequence[str]) -> tuple:
     missing = [f for f in files if f not in there]
     if not missing: return tuple(files)
     alike = {}
-    for f in there.difference(files): alike.setdefault(_spelling(f), []).append(f)
+    for f in there.difference(files):
+        alike.setdefault(_spelling(f), []).append(f)
     meant = {f: alike.get(_spelling(f), []) for f in missing}
     lost = [f for f in missing if len(meant[f]) != 1]
     if lost:
         near = _nearest(lost[0], meant[lost[0]], there)
-        raise FileNotFoundError(f'{len(lost)} of {len(files)} tiles have no file: {some_of(lost)}.{near} Check '
+        raise FileNotFoundError(f'{len(lost)} of {len(files)} tiles have no file: {some_of(lost)}.{near} '
+                                'Check '
                                 'folder= and suffix=, or get the tiles.')
     pairs = [f'{ascii(os.path.basename(f))} is {ascii(os.path.basename(meant[f][0]))}' for f in missing]
     print(f'{len(missing)} tiles are spelled otherwise on disk, and were found: {some_of(pairs)}')
@@ -264,7 +271,8 @@ def _show_parts(name:str, train, valid, test) -> str:
 def _rand_split(n:int, valid_pct:float, seed:int|None) -> tuple:
     "Rows for training, sorted, and for validation, in random order; nothing global is seeded."
     if not 0 <= valid_pct < 1: raise ValueError(f'valid_pct is {valid_pct}; give a share, 0 to below 1.')
-    if 0 < valid_pct*n < 1: print(f'valid_pct={valid_pct} of {n} tiles is less than one: none for validation')
+    if 0 < valid_pct*n < 1:
+        print(f'valid_pct={valid_pct} of {n} tiles is less than one: none for validation')
     valid = np.random.RandomState(seed).permutation(n)[:int(valid_pct*n)]
     return np.setdiff1d(np.arange(n), valid), valid
 
@@ -276,11 +284,13 @@ def _mask(col:pd.Series, cure:str) -> np.ndarray: # bool, one for each row
     found = [_claims.get(str(value).strip().lower()) for value in col]
     wrong = [f'row {i} has {value!r}' for i, value in enumerate(col.tolist()) if found[i] is None]
     if not wrong: return np.array(found, bool)
-    raise ValueError(f'column {col.name!r} is not True and False, or 1 and 0, alone: {some_of(wrong)}. {cure}')
+    raise ValueError(f'column {col.name!r} is not True and False, or 1 and 0, alone: {some_of(wrong)}. '
+                     f'{cure}')
 
 def _row_numbers(rows:Iterable, n:int) -> np.ndarray:
     "Rows out of `n`, from numbers or from a mask. Raises `ValueError` for what is neither."
-    if isinstance(rows, Iterable) and not hasattr(rows, '__array__'): rows = list(rows)
+    if isinstance(rows, Iterable) and not hasattr(rows, '__array__'):
+        rows = list(rows)
     rows = np.asarray(rows, object).reshape(-1).tolist()
     claims = [isinstance(row, bool | np.bool_) for row in rows]
     if rows and all(claims) and len(rows) == n: return np.flatnonzero(rows)
@@ -326,11 +336,13 @@ class _Splits:
         "By the first folder below the path; tiles elsewhere are left out, and a line says so."
         top = [Path(os.path.relpath(f, self.path)).parts[0] for f in self.files]
         gone = [name for name in (train, valid) if name not in top]
-        if gone: raise ValueError(f'no tiles in {some_of(gone)}; {self.path} has: {some_of(sorted(set(top)))}.')
+        if gone:
+            raise ValueError(f'no tiles in {some_of(gone)}; {self.path} has: {some_of(sorted(set(top)))}.')
         keep = [i for i, name in enumerate(top) if name in (train, valid)]
         others = sorted(set(top) - {train, valid})
         gone = len(top) - len(keep)
-        if gone: print(f'left out {gone} tiles, in neither {train} nor {valid}: {some_of(others)}')
+        if gone:
+            print(f'left out {gone} tiles, in neither {train} nor {valid}: {some_of(others)}')
         return self._rows(keep).split_by_idx([j for j, i in enumerate(keep) if top[i] == valid])
 
     def split_none(self) -> 'ItemLists':
@@ -430,7 +442,8 @@ class ImageList(_Splits):
         if both and list(self.df.columns) != list(other.df.columns):
             raise ValueError(f'the tables have other columns: {list(self.df.columns)}, '
                              f'{list(other.df.columns)}. Rename them: df.rename(columns=...).')
-        if not both and self.df is not other.df: print('one list has no table: together they have none')
+        if not both and self.df is not other.df:
+            print('one list has no table: together they have none')
         df = pd.concat([self.df, other.df], ignore_index=True) if both else None
         return replace(self, files=self.files + other.files, df=df)
 
@@ -453,8 +466,10 @@ class ImageList(_Splits):
     def __getitem__(self, i): return Image(self.files[i])
     def __repr__(self): return f'{_show_list(type(self).__name__, self)}\nPath: {one_line(str(self.path))}'
 
-    label_from_df, label_from_folder = _later('label_from_df', 'split'), _later('label_from_folder', 'split')
-    label_from_func, transform = _later('label_from_func', 'split'), _later('transform', 'split', 'label')
+    label_from_df = _later('label_from_df', 'split')
+    label_from_folder = _later('label_from_folder', 'split')
+    label_from_func = _later('label_from_func', 'split')
+    transform = _later('transform', 'split', 'label')
     databunch = _later('databunch', 'split', 'label', 'transform')
 
 # %% ../../nbs/data/03_loader.ipynb #1cfd67d1
@@ -471,8 +486,8 @@ def _check_once(files:Sequence[str], rows:Sequence[int]) -> None:
     twice = sorted({files[i] for i in rows if counts[real[i]] > 1})
     if not twice: return
     raise ValueError(f'{len(twice)} tiles are in the list more than once, or are links to others in it: '
-                     f'{some_of(twice)}. A tile to train on must not judge. Join lists of other tiles; search '
-                     'folders without such links.')
+                     f'{some_of(twice)}. A tile to train on must not judge. Join lists of others; '
+                     'search folders without such links.')
 
 # %% ../../nbs/data/03_loader.ipynb #2bb80c7f
 @dataclass(frozen=True, repr=False, eq=False)
@@ -526,7 +541,8 @@ class ItemLists:
         folders = [Path(f).parent for f in self.items.files]
         path = Path(self.items.path)
         top = folders.count(path)
-        if top: print(f'{top} tiles lie in {one_line(str(path))} itself: their label is its name')
+        if top:
+            print(f'{top} tiles lie in {one_line(str(path))} itself: their label is its name')
         return _label(self, tuple(folder.name for folder in folders), classes)
 
     def label_from_func(self,
@@ -545,11 +561,13 @@ class ItemLists:
 
     def __repr__(self): return _show_parts('ItemLists', self.train, self.valid, None)
 
-    transform, databunch = _later('transform', 'label'), _later('databunch', 'label', 'transform')
+    transform = _later('transform', 'label')
+    databunch = _later('databunch', 'label', 'transform')
 
 # %% ../../nbs/data/03_loader.ipynb #88c9c1c2
 def _ask(func:Callable, file:str):
-    try: return func(Path(file))
+    try:
+        return func(Path(file))
     except Exception as e:
         e.add_note(f'label_from_func asked for the label of {one_line(file)}')
         raise
@@ -568,8 +586,8 @@ def _check_text(col:pd.Series) -> None:
     a_list = re.compile(r"""\s*[\[{]['"].*[\]}]\s*""", re.DOTALL)
     odd = [cell for cell in col if isinstance(cell, str) and a_list.fullmatch(cell)]
     if not odd: return
-    raise ValueError(f'column {col.name!r} has lists written as text: {some_of(odd[:1])}. Before it is saved, '
-                     f"put a separator between names: df[{col.name!r}].map(';'.join).")
+    raise ValueError(f'column {col.name!r} has lists written as text: {some_of(odd[:1])}. '
+                     f"Before it is saved, put a separator between names: df[{col.name!r}].map(';'.join).")
 
 def _cut(col:pd.Series, delim:str) -> tuple:
     "Each cell cut at the delimiter: a tuple of names. A printed line if the delimiter never occurs."
@@ -578,11 +596,12 @@ def _cut(col:pd.Series, delim:str) -> tuple:
     if not delim: raise ValueError("label_delim is ''; give what stands between two labels, or leave it out.")
     cells = list(map(str, col))
     if not any(delim in cell for cell in cells):
-        print(f'label_delim={delim!r} is nowhere in column {col.name!r} ({some_of(cells[:1])}): one label each')
+        first = some_of(cells[:1])
+        print(f'label_delim={delim!r} is nowhere in column {col.name!r} ({first}): one label each')
     cut = tuple(tuple(tag.strip() for tag in cell.split(delim) if tag.strip()) for cell in cells)
     odd = sorted({tag for tags in cut for tag in tags if tag.strip(',;|') != tag})
-    if odd: raise ValueError(f'labels begin or end with a separator: {some_of(odd)}. Is label_delim={delim!r} '
-                             'the right one?')
+    if odd: raise ValueError(f'labels begin or end with a separator: {some_of(odd)}. '
+                             f'Is label_delim={delim!r} the right one?')
     return cut
 
 def _labels_from_df(items:ImageList, cols:int|str, label_delim:str|None) -> tuple:
@@ -591,9 +610,9 @@ def _labels_from_df(items:ImageList, cols:int|str, label_delim:str|None) -> tupl
     empty = col.isna() | (col.astype(str).str.strip() == '')
     rows = [f'row {i} ({Path(items.files[i]).stem})' for i in np.flatnonzero(empty)]
     if rows and (label_delim is None or items.kind):
-        raise ValueError(f'{len(rows)} tiles have no label in column {col.name!r}: {some_of(rows)}. Fill them '
-                         'in, or remove the rows. (pd.read_csv takes words as NA for nothing, unless told '
-                         'keep_default_na=False.) With label_delim= a tile may have none.')
+        raise ValueError(f'{len(rows)} tiles have no label in column {col.name!r}: {some_of(rows)}. '
+                         'Fill them in, or remove the rows. (pd.read_csv takes words as NA for nothing, unless '
+                         'told keep_default_na=False.) With label_delim= a tile may have none.')
     _check_text(col)
     return tuple(col) if label_delim is None else _cut(col.astype(object).where(~empty, ''), label_delim)
 
@@ -617,7 +636,8 @@ def _targets(labels:Sequence, classes:Sequence[str], multi:bool) -> Tensor:
     if not multi: return torch.tensor([index[label] for label in labels], dtype=torch.long)
     targs = np.zeros((len(labels), len(classes)), np.float32)
     cells = [(row, index[name]) for row, names in enumerate(labels) for name in names]
-    if cells: targs[tuple(zip(*cells))] = 1
+    if cells:
+        targs[tuple(zip(*cells))] = 1
     return torch.from_numpy(targs)
 
 # %% ../../nbs/data/03_loader.ipynb #73ec7255
@@ -654,13 +674,17 @@ def label_name(value) -> str:
 
 def _as_names(found:Sequence, files:Sequence[str]) -> list[str|tuple]:
     "Labels as text: one, or a tuple. Raises `ValueError` naming tiles with something else."
-    labels, wrong = [], []
+    labels = []
+    wrong = []
     for value, file in zip(found, files):
-        try: labels.append(tuple(map(label_name, value)) if isinstance(value, list | tuple) else label_name(value))
-        except ValueError as e: wrong.append(f'{file} ({e})')
+        try:
+            several = isinstance(value, list | tuple)
+            labels.append(tuple(map(label_name, value)) if several else label_name(value))
+        except ValueError as e:
+            wrong.append(f'{file} ({e})')
     if not wrong: return labels
-    raise ValueError(f'{len(wrong)} of {len(files)} tiles have no label that can be used: {some_of(wrong)}. A '
-                     'label is a name, or a collection of names.')
+    raise ValueError(f'{len(wrong)} of {len(files)} tiles have no label that can be used: {some_of(wrong)}. '
+                     'A label is a name, or a collection of names.')
 
 # %% ../../nbs/data/03_loader.ipynb #bcbfb36a
 def _natural(name:str) -> tuple[list, str]:
@@ -673,7 +697,8 @@ def given_classes(classes:Sequence[str]|None) -> list[str]|None:
     if classes is None: return None
     if isinstance(classes, str | set | frozenset):
         raise ValueError(f'classes is {classes!r}; give a list of names: their order is that of the outputs.')
-    try: names = list(map(label_name, classes))
+    try:
+        names = list(map(label_name, classes))
     except ValueError as e: raise ValueError(f'classes has something that is no name: {e}.') from None
     twice = [name for name, k in Counter(names).items() if k > 1]
     if twice: raise ValueError(f'classes has names twice: {some_of(twice)}. Each is one column.')
@@ -694,7 +719,8 @@ def vocabulary(found:set, classes:Sequence[str]|None) -> list[str]:
 def _say_none(labels:Sequence[tuple]) -> None:
     "One printed line if tiles have no label."
     none = sum(not names for names in labels)
-    if none: print(f'{none} of {len(labels)} tiles have no label: their targets are zeros')
+    if none:
+        print(f'{none} of {len(labels)} tiles have no label: their targets are zeros')
 
 def _categories(found:tuple, lists:ItemLists, classes:Sequence[str]|None) -> tuple:
     "Labels, vocabulary, kind. Raises `ValueError` for what is no label, or one that `classes` does not have."
@@ -704,11 +730,13 @@ def _categories(found:tuple, lists:ItemLists, classes:Sequence[str]|None) -> tup
     labels = tuple((o,) if multi and isinstance(o, str) else o for o in found)
     sets = [set(o) if multi else {o} for o in labels]
     names = vocabulary(set().union(*sets), classes)
-    if multi: _say_none(labels)
+    if multi:
+        _say_none(labels)
     trained = set().union(*(sets[i] for i in lists.train_idx))
     counts = Counter(name for i in lists.valid_idx for name in sets[i])
     unseen = [f'{name} ({counts[name]} in validation)' for name in names if name not in trained]
-    if unseen: print(f'no training tile has {some_of(unseen)}: kept as a class, its tiles count as missed')
+    if unseen:
+        print(f'no training tile has {some_of(unseen)}: kept as a class, its tiles count as missed')
     return labels, names, MultiCategory if multi else Category
 
 def _label(lists:ItemLists, found:tuple, classes:Sequence[str]|None) -> 'LabelLists':
@@ -870,7 +898,8 @@ def _only_size(files:Sequence[str]) -> tuple[int,int]:
     "The size that all pictures are stored in. Raises `ValueError` naming one of each size."
     found = {stored_size(f): f for f in files}
     if len(found) == 1: return next(iter(found))
-    raise ValueError(f'pictures of several sizes: {some_of([f"{f} is {size}" for size, f in found.items()])}. '
+    sizes = some_of([f'{f} is {size}' for size, f in found.items()])
+    raise ValueError(f'pictures of several sizes: {sizes}. '
                      'Write .transform(tfms, size=128), pixels of a side, or size=(h, w).')
 
 def _check_size(size:int|tuple[int,int]) -> None:
@@ -878,7 +907,8 @@ def _check_size(size:int|tuple[int,int]) -> None:
     sides = size if isinstance(size, (tuple, list)) else (size,)
     if not all(isinstance(s, int) and s >= 32 for s in sides) or len(sides) > 2:
         raise ValueError(f'size is {size!r}; give the pixels of a side, 32 or more, or of both (h, w).')
-    if min(sides) < 64: print(f'size {size}: below 64 little is left once a ResNet has halved it five times')
+    if min(sides) < 64:
+        print(f'size {size}: below 64 little is left once a ResNet has halved it five times')
 
 class _Unchanged:
     "What stands for a parameter that was not given: None is a value of its own."
@@ -889,7 +919,7 @@ _unchanged = _Unchanged()
 def _pair(tfms) -> tuple:
     "The transforms for training and for validation. Raises `TypeError` if they are no such pair."
     if tfms is None: return None, None
-    fits = lambda t: t is None or callable(t) or hasattr(t, 'sample') and hasattr(t, 'apply')
+    def fits(t): return t is None or callable(t) or hasattr(t, 'sample') and hasattr(t, 'apply')
     if isinstance(tfms, (tuple, list)) and len(tfms) == 2 and all(map(fits, tfms)): return tuple(tfms)
     raise TypeError(f'tfms is {tfms}; it is a pair (training, validation), as get_transforms() makes it; '
                     'each may be None, or a function on a float batch.')
@@ -908,8 +938,10 @@ def _transform(lists:'LabelLists', tfms, size, tfm_y) -> 'LabelLists':
     "New lists with what was given, and the old for what is `_unchanged`."
     tfms = lists.tfms if tfms is _unchanged else _pair(tfms)
     tfm_y = lists.tfm_y if tfm_y is _unchanged else tfm_y
-    if size is _unchanged: size = lists.size
-    if size is None: size = _only_size(lists.items.files)
+    if size is _unchanged:
+        size = lists.size
+    if size is None:
+        size = _only_size(lists.items.files)
     _check_moves(lists.kind, tfms, tfm_y)
     _check_size(size)
     return replace(lists, tfms=tfms, size=size, tfm_y=tfm_y)
@@ -920,7 +952,8 @@ def as_item_list(items:ImageList|Sequence, path:Path) -> ImageList:
     if isinstance(items, ImageList): return items
     files = [items] if isinstance(items, (str, Path)) else list(items)
     wrong = [type(f).__name__ for f in files if not isinstance(f, (str, Path))]
-    if isinstance(items, pd.DataFrame): wrong = ['a column of a table']
+    if isinstance(items, pd.DataFrame):
+        wrong = ['a column of a table']
     wrong += [f'the folder {f}' for f in files if not wrong and os.path.isdir(f)]
     if wrong:
         raise TypeError(f'test tiles are picture files, not {some_of(wrong)}. Give paths or an ImageList; '
@@ -986,8 +1019,10 @@ class LabelLists:
         Returns:
             new lists with these test tiles
         """
-        tiles, old = as_item_list(items, self.items.path), self.test_items
-        if old: print(f'{len(tiles)} test tiles take the place of {len(old)}; both: add_test(old.add(new))')
+        tiles = as_item_list(items, self.items.path)
+        old = self.test_items
+        if old:
+            print(f'{len(tiles)} test tiles take the place of {len(old)}; both: add_test(old.add(new))')
         return replace(self, test_items=tiles)
 
     def add_test_folder(self,
@@ -1056,11 +1091,14 @@ def _fits(nbytes:int, free:int, device) -> bool:
 class _Source:
     "Where batches are picked from: the cache file, or a copy of it on the device."
     def __init__(self, cache:TileCache, device:torch.device, where:str):
-        self.cache, self.device, self.where = cache, device, where
+        self.cache = cache
+        self.device = device
+        self.where = where
 
     @cached_property
     def tiles(self) -> Tensor:   # uint8, shape (n, 3, h, w); the first use builds the cache
-        tiles, move = self.cache.tensor, self.where == 'device'
+        tiles = self.cache.tensor
+        move = self.where == 'device'
         if self.where == 'auto' and self.device.type == 'cuda':
             move = _fits(tiles.nbytes, free_memory(self.device), self.device)
         return tiles.to(self.device) if move else tiles
@@ -1079,13 +1117,17 @@ def draw_params(tfms, xb:Tensor, gen:torch.Generator):
 def finish_batch(xb:Tensor, tfms, params, stats:Tensor|None) -> Tensor:
     """Tiles on the device (bytes, or floats in [0, 1]) to what the network sees: float, channels last.
 
-    `tfms.apply` turns bytes into a new float tensor, with the `params` that `draw_params` drew; `stats`, shape
-    (2, 3, 1, 1): mean, standard deviation.
+    `tfms.apply` turns bytes into a new float tensor, with the `params` that `draw_params` drew; `stats`,
+    shape (2, 3, 1, 1): mean, standard deviation.
     """
-    is_new, draws = xb.dtype == torch.uint8, hasattr(tfms, 'sample')
-    if draws: xb = tfms.apply(xb, params)
-    elif is_new: xb = xb.float().div_(255)
-    if not draws and tfms is not None: xb, is_new = tfms(xb), False
+    is_new = xb.dtype == torch.uint8
+    draws = hasattr(tfms, 'sample')
+    if draws:
+        xb = tfms.apply(xb, params)
+    elif is_new:
+        xb = xb.float().div_(255)
+    if not draws and tfms is not None:
+        xb, is_new = tfms(xb), False
     own = Tensor.contiguous if is_new else Tensor.clone     # what was made from bytes is ours to change
     xb = own(xb, memory_format=torch.channels_last)
     return xb if stats is None else xb.sub_(stats[0]).div_(stats[1])
@@ -1101,10 +1143,12 @@ def _pick(targs:Tensor|list|None, rows:Tensor, rows_there:Tensor) -> Tensor|list
 
 def _collate(loader:'Loader', pairs:list) -> tuple:
     "What the user's function makes of a batch; for tiles without labels an error says what it was given."
-    try: return loader.collate_fn(pairs)
+    try:
+        return loader.collate_fn(pairs)
     except Exception as e:
-        if not loader.has_targets: e.add_note('these tiles have no labels: collate_fn is given pairs '
-                                              '(tile, None), and gives (xb, None)')
+        if not loader.has_targets:
+            e.add_note('these tiles have no labels: collate_fn is given pairs '
+                       '(tile, None), and gives (xb, None)')
         raise
 
 # %% ../../nbs/data/03_loader.ipynb #1f4bbb29
@@ -1171,12 +1215,16 @@ class Loader:
 
     def _batches(self, gen):
         order = torch.randperm(len(self.rows), generator=gen) if self.train else slice(None)
-        rows, device = self.rows[order], self.source.device
+        rows = self.rows[order]
+        device = self.source.device
         there = to_device(rows, device)
         for i in range(0, len(self)*self.bs, self.bs):
-            here, there_b = rows[i:i + self.bs], there[i:i + self.bs]
-            xb, yb = self.source.pick(here, there_b), _pick(self.targs, here, there_b)
-            if self.collate_fn: xb, yb = _collate(self, list(zip(xb, yb)))
+            here = rows[i:i + self.bs]
+            there_b = there[i:i + self.bs]
+            xb = self.source.pick(here, there_b)
+            yb = _pick(self.targs, here, there_b)
+            if self.collate_fn:
+                xb, yb = _collate(self, list(zip(xb, yb)))
             xb, params = xb.to(device), draw_params(self.tfms, xb, gen)
             yb = to_device(self.kind.batch(yb, params, *xb.shape[-2:]), device) if self.has_targets else None
             yield finish_batch(xb, self.tfms, params, self.stats), yb
@@ -1335,13 +1383,16 @@ class DataBunch:
 
     def __repr__(self): return _show_parts('ImageDataBunch', self.train_ds, self.valid_ds, self.test_ds)
 
-    transform, databunch = _before('transform'), _before('databunch')
-    add_test, add_test_folder = _before('add_test'), _before('add_test_folder')
+    transform = _before('transform')
+    databunch = _before('databunch')
+    add_test = _before('add_test')
+    add_test_folder = _before('add_test_folder')
 
 # %% ../../nbs/data/03_loader.ipynb #d23f9015
 def _databunch(lists:LabelLists, bs:int, val_bs:int, cache:str, device, collate_fn) -> DataBunch:
     "Checks, and the one source that both loaders share."
-    wheres, n = ('auto', 'disk', 'device'), len(lists.train_idx)
+    wheres = ('auto', 'disk', 'device')
+    n = len(lists.train_idx)
     if cache not in wheres: raise ValueError(f'cache is {cache!r}; it is one of {wheres}.')
     for name, tiles in (('bs', bs), ('val_bs', val_bs)):
         if not isinstance(tiles, (int, np.integer)) or tiles < 1:
@@ -1350,7 +1401,8 @@ def _databunch(lists:LabelLists, bs:int, val_bs:int, cache:str, device, collate_
     if lists.size is None:
         lists = lists.transform()
         print(f'no transform step: tiles as they are stored, {lists.size} (height, width), none transformed')
-    if n < bs: print(f'bs is {n}, not {bs}: there are only {n} training tiles')
+    if n < bs:
+        print(f'bs is {n}, not {bs}: there are only {n} training tiles')
     device = default_device(verbose=False) if device is None else torch.device(device)
     source = _Source(TileCache(lists.items.files, lists.size, lists.items.path/'.tiles'), device, cache)
     return DataBunch(lists, min(bs, n), val_bs, cache, device, collate_fn, source)
@@ -1389,12 +1441,15 @@ def _check_stats(data:DataBunch, stats:tuple|None) -> tuple:
     if stats is None:
         xb, _ = data.one_batch()
         stats = xb.mean((0, 2, 3)), xb.std((0, 2, 3))
-    try: mean, std = (tuple(map(float, o)) for o in stats)
-    except (TypeError, ValueError): mean = std = ()
+    try:
+        mean, std = (tuple(map(float, o)) for o in stats)
+    except (TypeError, ValueError):
+        mean = std = ()
     if not len(mean) == len(std) == 3 or not np.isfinite((mean, std)).all() or min(std) <= 0:
         raise ValueError(f'stats is {stats}{measured}; give three means and '
                          'three standard deviations above 0.')
-    if max(mean) > 10: print(f'means of {mean} are for bytes, and pixels are 0 to 1 here: divide by 255')
+    if max(mean) > 10:
+        print(f'means of {mean} are for bytes, and pixels are 0 to 1 here: divide by 255')
     return mean, std
 
 def _show_batch(data:DataBunch, rows:int, figsize, ds_type:str) -> np.ndarray:
@@ -1404,5 +1459,6 @@ def _show_batch(data:DataBunch, rows:int, figsize, ds_type:str) -> np.ndarray:
     if yb is None: return axes
     yb = to_device(yb, torch.device('cpu'))
     targs = zip(*yb) if isinstance(yb, tuple) else yb
-    for ax, y in zip(axes.flat, targs): data.kind.draw(ax, y, data.classes)
+    for ax, y in zip(axes.flat, targs):
+        data.kind.draw(ax, y, data.classes)
     return axes

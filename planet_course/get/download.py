@@ -73,7 +73,8 @@ class Config:
         Returns:
             `$PLANET_COURSE_HOME/data`, or `~/.planet_course/data`
         """
-        try: return full_path(os.environ.get('PLANET_COURSE_HOME') or '~/.planet_course')/'data'
+        try:
+            return full_path(os.environ.get('PLANET_COURSE_HOME') or '~/.planet_course')/'data'
         except ValueError as e:
             raise ValueError(f'{e} Or set PLANET_COURSE_HOME to a folder for what is downloaded.') from None
 
@@ -91,7 +92,8 @@ class URLs:
 _SIZES = {URLs.PLANET_SAMPLE: 15_523_994, URLs.PLANET_TINY: 997_569, URLs.MNIST_TINY: 342_207,
           URLs.CAMVID_TINY: 2_314_212, URLs.COCO_TINY: 801_038} # bytes
 
-_COMPETITION, _MIRROR = 'planet-understanding-the-amazon-from-space', ('nikitarom', 'planets-dataset')
+_COMPETITION = 'planet-understanding-the-amazon-from-space'
+_MIRROR = ('nikitarom', 'planets-dataset')
 _TOKEN_PAGE = 'https://www.kaggle.com/settings/api'
 _DATA_PAGE = f'https://www.kaggle.com/competitions/{_COMPETITION}/data'
 _RULES_PAGE = f'https://www.kaggle.com/competitions/{_COMPETITION}/rules'
@@ -109,7 +111,8 @@ def _room_in(
                     f'on a larger disk; then {_AGAIN}')
     if need > 0 and need > (free := shutil.disk_usage(folder).free):
         raise error(f'{need/1e6:,.0f} MB are to go to {folder}, and {free/1e6:,.0f} MB are free.')
-    try: yield
+    try:
+        yield
     except OSError as e:
         if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): raise
         raise error(f'The disk of {folder} is full ({os.strerror(e.errno)}).') from e
@@ -133,16 +136,23 @@ def _persist(
     "Call `action` until it succeeds, five times at most. Raises a kind of `DataError`."
     for wait in (*(_WAITS if waits is None else waits), None):
         kind = OfflineError
-        try: return action()
+        try:
+            return action()
         except requests.HTTPError as e:
-            status, asked = e.response.status_code, e.response.headers.get('Retry-After', '')
+            status = e.response.status_code
+            asked = e.response.headers.get('Retry-After', '')
             if status in refusals: raise refusals[status] from None
             problem, kind = f'the server answers {status}', RateLimitedError if status == 429 else kind
-            if status < 500 and status not in (408, 416, 425, 429): wait, kind = None, DataError
-            elif wait and re.fullmatch('[0-9]{1,9}', asked): wait = int(asked) if int(asked) <= 60 else None
+            if status < 500 and status not in (408, 416, 425, 429):
+                wait = None
+                kind = DataError
+            elif wait and re.fullmatch('[0-9]{1,9}', asked):
+                wait = int(asked) if int(asked) <= 60 else None
         except requests.RequestException as e:
             problem = _public(f'{type(e).__name__}: {e}')
-            if isinstance(e, ValueError): wait, kind = None, DataError # an address stays wrong
+            if isinstance(e, ValueError):
+                wait = None
+                kind = DataError # an address stays wrong
         if wait is None:
             then = f'{_AGAIN}, in some minutes' if kind is not DataError else \
                    f'look at that page in a browser; if it works there, {_AGAIN}'
@@ -157,7 +167,8 @@ _PATIENCE = 120 # seconds until an answer must have begun
 @contextmanager
 def _answers() -> Iterator[None]:
     "Whatever an odd answer makes the libraries raise becomes a `requests.RequestException`."
-    try: yield
+    try:
+        yield
     except requests.RequestException: raise
     except ValueError as e: raise InvalidURL(f'{type(e).__name__}: {e}') from None
     except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as e:
@@ -167,8 +178,10 @@ def _in_time(action:Callable):
     "What `action()` gives or raises. Raises `requests.Timeout` when it takes too long."
     answer = futures.Future()
     def work():
-        try: answer.set_result(action())
-        except Exception as e: answer.set_exception(e)
+        try:
+            answer.set_result(action())
+        except Exception as e:
+            answer.set_exception(e)
     threading.Thread(target=work, daemon=True).start()
     if not futures.wait([answer], _PATIENCE).done:
         raise requests.Timeout(f'no whole answer after {_PATIENCE} s')
@@ -186,7 +199,8 @@ def _onward(
     if request.url.startswith('https:') and not new.url.startswith('https:'):
         raise InvalidURL('the server leads from https to what anybody on the way could read and change')
     private = {'content-type', 'content-length', 'cookie'}
-    if session.should_strip_auth(request.url, new.url): private.add('authorization')
+    if session.should_strip_auth(request.url, new.url):
+        private.add('authorization')
     new.headers.update({k: v for k, v in request.headers.items() if k.lower() not in private})
     return new
 
@@ -226,21 +240,25 @@ def _body(
     if packed.lower() != 'identity': raise InvalidHeader(f'the server packs what it sends ({packed[:20]})')
     rate, window = _SLOWEST
     left = most + 1
-    came, since = 0, monotonic()
+    came = 0
+    since = monotonic()
     while left:
-        with _answers(): data = answer.raw.read1(min(left, 1 << 16))
+        with _answers():
+            data = answer.raw.read1(min(left, 1 << 16))
         if not data: return
         left -= len(data)
         came += len(data)
         if (secs := monotonic() - since) > window:
             if came < rate*secs: raise requests.Timeout('the bytes come too slowly')
-            came, since = 0, monotonic()
+            came = 0
+            since = monotonic()
         yield data
 
 # %% ../../nbs/get/03_download.ipynb #cae028c3
 def _read_json(file:Path) -> dict:
     "What `file` says; nothing if it cannot be read, or was cut short."
-    try: return dict(json.loads(file.read_text(encoding='utf-8')))
+    try:
+        return dict(json.loads(file.read_text(encoding='utf-8')))
     except (OSError, ValueError, TypeError): return {}
 
 def _describe(headers) -> dict: # length in bytes, mark (the validator) and md5; None where it is not said
@@ -249,7 +267,8 @@ def _describe(headers) -> dict: # length in bytes, mark (the validator) and md5;
     length = int(said) if re.fullmatch('[0-9]{1,18}', said) else None
     etag = headers.get('ETag', '')
     mark = etag if etag and not etag.startswith('W/') else headers.get('Last-Modified', '') # W/: about this
-    if not length or not re.fullmatch('[ -~]+', mark): mark = None # we are to send it back
+    if not length or not re.fullmatch('[ -~]+', mark):
+        mark = None # we are to send it back
     md5 = re.search(r'md5=([\w+/=]+)', headers.get('x-goog-hash', ''))
     return dict(length=length, mark=mark, md5=md5 and md5[1])
 
@@ -263,7 +282,8 @@ def _write(
     "Add `body` to `part`, as far as the disk itself. Raises `DiskFullError`."
     bar = progress(desc=part.stem, total=length, initial=have, unit='B', unit_scale=True)
     with bar, _room_in(part.parent, (length or 0) - have), open(part, 'ab' if have else 'wb') as out:
-        for data in body: bar.update(out.write(data))
+        for data in body:
+            bar.update(out.write(data))
         out.flush()
         os.fsync(out.fileno())
 
@@ -282,13 +302,16 @@ def _attempt(
     if have and have >= known['length']: return known
     resume = {'Range': f'bytes={have}-', 'If-Range': known['mark']} if have else {}
     rest = have and f'bytes {have}-{known["length"] - 1}/{known["length"]}'
-    try: answer = get({'Accept-Encoding': 'identity', **resume})
+    try:
+        answer = get({'Accept-Encoding': 'identity', **resume})
     except requests.HTTPError as e:
-        if e.response.status_code == 416: note.unlink(missing_ok=True) # it has become shorter: begin again
+        if e.response.status_code == 416:
+            note.unlink(missing_ok=True) # it has become shorter: begin again
         raise
     with answer as r:
         if r.status_code == 200:
-            have, known = 0, _describe(r.headers)
+            have = 0
+            known = _describe(r.headers)
             note.write_text(json.dumps(known), encoding='utf-8')
         elif not have or r.headers.get('Content-Range') != rest:
             note.unlink(missing_ok=True)
@@ -308,7 +331,8 @@ def _fault(part:Path, facts:dict, size:int|None, most:int) -> str|None:
     if have > (enough := min(most, length or _UNSAID)): return f'it has more than {enough:,} bytes'
     if due and have != due: return f'it has {have:,} bytes and should have {due:,}'
     if not facts['md5']: return None
-    with open(part, 'rb') as f: md5 = base64.b64encode(hashlib.file_digest(f, 'md5').digest()).decode()
+    with open(part, 'rb') as f:
+        md5 = base64.b64encode(hashlib.file_digest(f, 'md5').digest()).decode()
     return None if md5 == facts['md5'] else f'its md5 is {md5}, and the server announced {facts["md5"]}'
 
 def _fetch(
@@ -344,7 +368,8 @@ _MAGIC = {b'7z\xbc\xaf': '7z', b'PK\x03\x04': 'zip', b'\x1f\x8b': 'tgz'}
 
 def _kind(archive:Path) -> str: # '7z', 'zip', 'tgz' or 'tar'
     "What `archive` is, by its first bytes. Raises `tarfile.ReadError` for anything else."
-    with open(archive, 'rb') as f: head = f.read(512)
+    with open(archive, 'rb') as f:
+        head = f.read(512)
     for magic, kind in _MAGIC.items():
         if head.startswith(magic): return kind
     if head[257:262] == b'ustar': return 'tar'
@@ -371,11 +396,14 @@ def _open_7z(archive:Path, most:int):
         failed = []
         def decode():
             try:
-                with sink: z.extractall(factory=_ToPipe(sink))
-            except Exception as e: failed.append(e)
+                with sink:
+                    z.extractall(factory=_ToPipe(sink))
+            except Exception as e:
+                failed.append(e)
         thread = threading.Thread(target=decode)
         thread.start()
-        try: yield source
+        try:
+            yield source
         finally:
             source.close() # if we stop early, the decoder finds its pipe broken, and stops too
             thread.join()
@@ -415,7 +443,8 @@ def _members(archive:Path) -> Iterator[_Member]:
             yield _Member(m.name, kind, m.size, lambda: tar.extractfile(m).read())
         rest = tar.fileobj.read(512) # tarfile takes a damaged header for the end; that is 1,024 zeros or more
         if not rest or rest.strip(b'\0'): raise tarfile.ReadError('it ends in the middle')
-        while tar.fileobj.read(1 << 20): pass # the checksum covers all of it
+        while tar.fileobj.read(1 << 20):
+            pass # the checksum covers all of it
 
 # %% ../../nbs/get/03_download.ipynb #680a2e17
 _BROKEN = (tarfile.TarError, zipfile.BadZipFile, ArchiveError, py7zr.PasswordRequired, lzma.LZMAError,
@@ -429,7 +458,8 @@ def _refuse(archive:Path, page:str, why:str) -> UnsafeArchiveError:
 @contextmanager
 def _reading(archive:Path, page:str) -> Iterator[None]:
     "Give all that reading a bad archive raises two names: `CorruptError`, `UnsafeArchiveError`."
-    try: yield
+    try:
+        yield
     except DecompressionBombError as e: raise _refuse(archive, page, str(e)) from e
     except _BROKEN as e:
         if getattr(e, 'errno', None) not in (None, errno.EINVAL): raise # that is the disk, not a decoder
@@ -448,7 +478,10 @@ def _unpack(
     Raises `UnsafeArchiveError`, `CorruptError`, `DiskFullError`. Some files are written by then: call it on a
     folder that can be thrown away.
     """
-    most, size, total, left_out = _most(archive), archive.stat().st_size, 0, []
+    most = _most(archive)
+    size = archive.stat().st_size
+    total = 0
+    left_out = []
     refuse = partial(_refuse, archive, page)
     with _reading(archive, page), _room_in(folder, size), closing(_members(archive)) as members:
         for m in progress(members, desc=f'unpacking {archive.name}', unit=' files'):
@@ -458,10 +491,13 @@ def _unpack(
             if total > most or not 0 <= m.size <= 64 << 20:
                 raise refuse(f'{m.name!r} makes it hold far too much')
             if m.kind == 'folder': continue
-            if (where := place(m.name)) is None: left_out.append(m.name); continue
+            if (where := place(m.name)) is None:
+                left_out.append(m.name)
+                continue
             try:
                 (folder/where).parent.mkdir(parents=True, exist_ok=True)
-                with open(folder/where, 'xb') as f: f.write(m.read())
+                with open(folder/where, 'xb') as f:
+                    f.write(m.read())
             except (FileExistsError, NotADirectoryError): raise refuse(f'it has {where!r} twice') from None
     if left_out:
         print(f'{one_line(archive.name)}: left out {len(left_out):,} unexpected files, like {left_out[0]!r}')
@@ -485,10 +521,12 @@ def _alone(
     name:str,    # of what is put into it
 ) -> Iterator[Path]: # a hidden folder for what is not finished; its `work` never outlives the call
     "Be the only process that puts `name` into `folder`; others wait here."
-    lock, staging = FileLock(folder/f'.{name}.lock'), folder/f'.{name}.part'
+    lock = FileLock(folder/f'.{name}.lock')
+    staging = folder/f'.{name}.part'
     with _room_in(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        try: lock.acquire(timeout=0)
+        try:
+            lock.acquire(timeout=0)
         except Timeout:
             print(f'another process is filling {one_line(str(folder))}; waiting for it.')
             lock.acquire()
@@ -502,13 +540,15 @@ def _alone(
             raise
         finally:
             shutil.rmtree(staging/'work', ignore_errors=True)
-            with suppress(OSError): staging.rmdir() # where no download waits in it
+            with suppress(OSError):
+                staging.rmdir() # where no download waits in it
             lock.release()
 
 def _tidy(folder:Path, name:str) -> None:
     "Take away what is left of a process that was killed after its last step."
     if (folder/f'.{name}.part').exists():
-        with _alone(folder, name): pass
+        with _alone(folder, name):
+            pass
 
 # %% ../../nbs/get/03_download.ipynb #3475ec54
 def _picture_or_text(name:str) -> str|None:
@@ -518,8 +558,10 @@ def _picture_or_text(name:str) -> str|None:
 
 def _names_in(url:str) -> tuple[str, str]: # of the archive, and of the folder for what it holds
     "What comes from `url` is called like this. Raises `ValueError` for an address that names nothing."
-    try: file = urlsplit(url).path.rsplit('/', 1)[-1]
-    except ValueError: file = ''
+    try:
+        file = urlsplit(url).path.rsplit('/', 1)[-1]
+    except ValueError:
+        file = ''
     name = re.sub(r'\.(tgz|tar|tar\.gz|tar\.7z|zip)$', '', file)
     if re.fullmatch(r'\w[\w .,+=@()%~-]{,150}', name): return file, name
     raise ValueError(f'{_public(url)!r} does not end in the name of an archive, like planet_tiny.tgz.')
@@ -576,7 +618,8 @@ def _answer(request:requests.PreparedRequest, stream:bool) -> requests.Response:
     "What Kaggle says; a file is left open. Raises `requests.RequestException`."
     answer = _send(request)
     if stream and 'json' not in answer.headers.get('Content-Type', ''): return answer
-    with answer: data = b''.join(_body(answer, _ANSWER))
+    with answer:
+        data = b''.join(_body(answer, _ANSWER))
     if len(data) > _ANSWER: raise requests.ConnectionError('an answer without end')
     answer.raw = io.BytesIO(data)
     return answer
@@ -603,15 +646,18 @@ def _clean(text) -> str:
 
 def _saved(file:str) -> str:
     "What a file with credentials says; '' where there is none. Raises `BadCredentialsError`."
-    try: data = Path(os.path.expanduser(file)).read_bytes()
+    try:
+        data = Path(os.path.expanduser(file)).read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError): return ''
     except OSError as e: raise _bad(file, f'cannot be read ({e.strerror})') from None
-    try: return _clean(data.decode('utf-16' if data[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8'))
+    try:
+        return _clean(data.decode('utf-16' if data[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8'))
     except UnicodeDecodeError: raise _bad(file, 'is no text in UTF-8') from None
 
 def _saved_json(file:str) -> dict:
     "The same of a file with names and values."
-    try: return dict(json.loads(_saved(file) or '{}'))
+    try:
+        return dict(json.loads(_saved(file) or '{}'))
     except (ValueError, TypeError):
         raise _bad(file, 'is not what Kaggle saves: {"username": ..., "key": ...}') from None
 
@@ -656,7 +702,8 @@ def _login() -> dict:
     from kagglesdk import KaggleCredentials
     with _kaggle_client(dict(api_token='none yet')) as client:
         client.http_client()._session.auth = None
-        try: return dict(api_token=_usable(KaggleCredentials.load(client).get_access_token(), file))
+        try:
+            return dict(api_token=_usable(KaggleCredentials.load(client).get_access_token(), file))
         except requests.RequestException: raise
         except (ValueError, TypeError, AttributeError, KeyError):
             raise _bad(file, 'is not what kaggle auth login saves') from None
@@ -707,19 +754,24 @@ def _kaggle_table(name:str, folder:Path) -> Path: # the table, as it is or zippe
     found = [n for n in names if PurePosixPath(n).name in (name, f'{name}.zip')]
     if not found: raise refusals[404]
     one = api.ApiDownloadDataFileRequest()
-    one.competition_name, one.file_name = _COMPETITION, found[0]
+    one.competition_name = _COMPETITION
+    one.file_name = found[0]
     get = partial(_ask_kaggle, lambda k: k.competitions.competition_api_client.download_data_file(one))
     return _fetch(get, folder/name, _DATA_PAGE, refusals, most=64 << 20)
 
 def _kaggle(staging:Path) -> None:
     "Fetch the competition's tables and the data set that mirrors its tiles; unpack all into `staging/work`."
     from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest
-    work, refusals = staging/'work', _kaggle_refusals(_MIRROR_PAGE, _MIRROR_PAGE)
+    work = staging/'work'
+    refusals = _kaggle_refusals(_MIRROR_PAGE, _MIRROR_PAGE)
     for name in ('train_v2.csv', 'sample_submission_v2.csv'):
-        try: table = _kaggle_table(name, work) # not kept from call to call: small, and not checked yet
-        except FileGoneError as e: print(f'{name}: {e.what} Going on without it.')
+        try:
+            table = _kaggle_table(name, work) # not kept from call to call: small, and not checked yet
+        except FileGoneError as e:
+            print(f'{name}: {e.what} Going on without it.')
         else:
-            if zipfile.is_zipfile(table): _unpack(table.rename(f'{table}.zip'), work, _place, _DATA_PAGE)
+            if zipfile.is_zipfile(table):
+                _unpack(table.rename(f'{table}.zip'), work, _place, _DATA_PAGE)
             _find(work) # raises for a table that is none, before the tiles are fetched
     request = ApiDownloadDatasetRequest()
     request.owner_slug, request.dataset_slug = _MIRROR
@@ -736,7 +788,8 @@ _PACKED = '.7z', '.tar', '.tgz', '.tar.gz', '.zip'
 
 def _table(file:Path) -> str|None:
     "Which table `file` is, by its md5, else by its name; None for other tables. Raises `CorruptError`."
-    data, name = file.read_bytes(), file.name
+    data = file.read_bytes()
+    name = file.name
     if not data.startswith(b'image_name,tags'):
         if name == 'labels.csv': return None # many data sets have one
         raise CorruptError(f'{file} begins with {data[:15]!r} instead of image_name,tags.', _DATA_PAGE,
@@ -763,7 +816,8 @@ def _is_there(entry:Path, closed:list, folder:bool=False) -> bool:
     try:
         if folder: return entry.is_dir()
         if not entry.is_file(): return False
-        with open(entry, 'rb'): return True
+        with open(entry, 'rb'):
+            return True
     except OSError as e:
         closed.append(f'{entry} ({e.strerror})')
         return False
@@ -772,15 +826,23 @@ def _find(
     *places:Path, # folders; those that do not exist have nothing
 ) -> tuple[dict[str, Path], list[Path], list[str]]: # part of the layout -> where it lies; archives; closed
     "What is in and below `places`, the nearest first, and of archives the smallest."
-    parts, archives, closed, seen, level = {}, [], [], set(), list(places)
+    parts = {}
+    archives = []
+    closed = []
+    seen = set()
+    level = list(places)
     for _ in range(5):
         below = []
         for entry in (entry for place in level for entry in _entries(place, seen, closed)):
-            if tile := _TILE.fullmatch(entry.name): parts.setdefault(_FOLDERS[tile[1]], entry.parent)
+            if tile := _TILE.fullmatch(entry.name):
+                parts.setdefault(_FOLDERS[tile[1]], entry.parent)
             elif entry.name in _TABLES and _is_there(entry, closed):
-                if table := _table(entry): parts.setdefault(table, entry)
-            elif entry.name.endswith(_PACKED) and _is_there(entry, closed): archives.append(entry)
-            elif not entry.name.startswith('.') and _is_there(entry, closed, folder=True): below.append(entry)
+                if table := _table(entry):
+                    parts.setdefault(table, entry)
+            elif entry.name.endswith(_PACKED) and _is_there(entry, closed):
+                archives.append(entry)
+            elif not entry.name.startswith('.') and _is_there(entry, closed, folder=True):
+                below.append(entry)
         level = sorted(below)
     return parts, sorted(archives, key=lambda file: (file.stat().st_size, file)), closed
 
@@ -796,28 +858,34 @@ def _names(table:Path) -> set[str]:
 def _decode(file:Path) -> None:
     "Raises an `Exception` for what is no picture. Some formats that PIL knows are programs: not those."
     if not file.is_file(): raise ValueError('it is no plain file')
-    with Image.open(file, formats=PICTURE_FORMATS) as picture: picture.convert('RGB')
+    with Image.open(file, formats=PICTURE_FORMATS) as picture:
+        picture.convert('RGB')
 
 def _check(folder:Path, strict:bool) -> int: # how many training tiles there are labels for
     "Compare the tiles in `folder` with its tables. Raises `CorruptError`."
     table = next(folder/name for name in _LABELS if (folder/name).exists())
-    wanted, submission = {'train-jpg': _names(table)}, folder/'sample_submission_v2.csv'
+    wanted = {'train-jpg': _names(table)}
+    submission = folder/'sample_submission_v2.csv'
     if strict and submission.exists():
         test = _names(submission)
-        for kind in ('test', 'file'): wanted[_FOLDERS[kind]] = {n for n in test if n.startswith(kind)}
+        for kind in ('test', 'file'):
+            wanted[_FOLDERS[kind]] = {n for n in test if n.startswith(kind)}
     official = strict and hashlib.md5(table.read_bytes()).hexdigest() in _MD5
     error = partial(CorruptError, page=_DATA_PAGE, then='get them again from that page, '
                     f'or move the folder away if it is your own; then {_AGAIN}')
     for part in (part for part in _COUNTS if (folder/part).is_dir()):
-        try: tiles = {file[:-4] for file in os.listdir(folder/part) if file.endswith('.jpg')}
+        try:
+            tiles = {file[:-4] for file in os.listdir(folder/part) if file.endswith('.jpg')}
         except OSError as e: raise error(f'{folder/part} cannot be read ({e.strerror}).') from e
         names = wanted.get(part, tiles)
-        n, odd = _COUNTS[part] if official else len(names), names ^ tiles if strict else names - tiles
+        n = _COUNTS[part] if official else len(names)
+        odd = names ^ tiles if strict else names - tiles
         if odd or strict and len(tiles) != n:
             where = os.path.realpath(folder/part) if (folder/part).is_symlink() else part
             raise error(f'{where} has {len(tiles):,} tiles, and {n:,} belong there (see {sorted(odd)[:3]}).')
         for name in sorted(tiles)[::len(tiles)//3 or 1]:
-            try: _decode(folder/part/f'{name}.jpg')
+            try:
+                _decode(folder/part/f'{name}.jpg')
             except MemoryError: raise
             except Exception as e: raise error(f'{part}/{name}.jpg is no picture ({e}).') from e
     return len(wanted['train-jpg'])
@@ -830,12 +898,16 @@ def _supply(
     staging:Path, # what is unpacked goes into its `work`
 ) -> dict[str, Path]: # part of the layout -> where it lies
     "What `source` has, without putting it together yet. Raises a kind of `DataError`."
-    if source == 'kaggle': _kaggle(staging)
-    if source == 'sample': places = [untar_data(URLs.PLANET_SAMPLE)]
+    if source == 'kaggle':
+        _kaggle(staging)
+    if source == 'sample':
+        places = [untar_data(URLs.PLANET_SAMPLE)]
     parts, archives, _ = _find(staging/'work', *places)
     if source not in ('local', 'archive') or source == 'local' and _complete(parts): return parts
     for file in [*archives, *files]:
-        if file.suffix == '.csv': parts.setdefault(_table(file), file); continue
+        if file.suffix == '.csv':
+            parts.setdefault(_table(file), file)
+            continue
         with _reading(file, _DATA_PAGE), closing(_members(file)) as members:
             few = members if _kind(file) == 'zip' else islice(members, 9) # a .zip has a list of what it holds
             holds = {place.split('/')[0] for m in few if (place := _place(m.name))}
@@ -848,7 +920,8 @@ def _supply(
 def _ready(folder:Path) -> bool:
     "Is `folder` in the normal layout?"
     if not (folder/'train-jpg').is_dir() or not any((folder/name).is_file() for name in _LABELS): return False
-    try: return any(entry.is_file() for entry in os.scandir(folder/'train-jpg'))
+    try:
+        return any(entry.is_file() for entry in os.scandir(folder/'train-jpg'))
     except OSError: return False # `_find` will say so
 
 # %% ../../nbs/get/03_download.ipynb #add0702e
@@ -856,8 +929,10 @@ def _fill(target:Path, source:str, places:list, files:list) -> bool: # was there
     "Give `target` the normal layout. Raises a kind of `DataError`."
     with _alone(target, 'planet_data') as staging:
         if source != 'archive' and _ready(target): return True # another process was faster
-        parts, ready = _supply(source, places, files, staging), staging/'work'/'.ready'
-        if 'train_v2.csv' in parts: parts.pop('train_classes.csv', None)
+        parts = _supply(source, places, files, staging)
+        ready = staging/'work'/'.ready'
+        if 'train_v2.csv' in parts:
+            parts.pop('train_classes.csv', None)
         if not parts: return False
         if not _complete(parts): raise _no_tiles([*places, *files], parts)
         taken = ((target/part, lies) for part, lies in parts.items() if (target/part).exists())
@@ -866,18 +941,23 @@ def _fill(target:Path, source:str, places:list, files:list) -> bool: # was there
         strict = parts['train-jpg'].is_relative_to(staging)
         ready.mkdir()
         for part, lies in parts.items():
-            if lies.is_relative_to(staging): os.replace(lies, ready/part)
-            else: (ready/part).symlink_to(lies.resolve())
+            if lies.is_relative_to(staging):
+                os.replace(lies, ready/part)
+            else:
+                (ready/part).symlink_to(lies.resolve())
         n = _check(ready, strict)
         (ready/'note').write_text(json.dumps(dict(source=source, tiles=n)), encoding='utf-8')
         os.replace(ready/'note', target/'planet_data.json')
         for part in sorted(parts, key=lambda part: part in _LABELS):
-            if (target/part).is_symlink(): (target/part).unlink()
-            if not (target/part).exists(): os.replace(ready/part, target/part)
+            if (target/part).is_symlink():
+                (target/part).unlink()
+            if not (target/part).exists():
+                os.replace(ready/part, target/part)
     return True
 
 def _no_tiles(places:list, parts:dict) -> NoTilesError:
-    looked, found = ', '.join(map(str, places)), ', '.join(parts) or 'nothing'
+    looked = ', '.join(map(str, places))
+    found = ', '.join(parts) or 'nothing'
     return NoTilesError(
         f'There must be train-jpg and train_v2.csv. Looked at {looked}; found {found}.', _DATA_PAGE,
         "save what that page offers in one folder, and planet_data(source='that folder'); or, for 1,000 "
@@ -902,12 +982,18 @@ def _where(
 ) -> tuple[Path, list[Path], list[Path]]: # the folder to fill; the folders and the files to look at
     "Where to put things, and where to look for them."
     own = {'sample': 'planet_1000', 'synthetic': f'planet_synthetic_{n}'}
-    if named is None: target, files = Config.data_path()/own.get(source, 'planet'), []
+    if named is None:
+        target = Config.data_path()/own.get(source, 'planet')
+        files = []
     elif named.is_file(): # an archive, and the tables that lie beside it
         beside = {named.parent/f'{table}{end}' for table in _TABLES for end in ('', '.zip')} - {named}
-        target, files = _aside(named), [named, *sorted(file for file in beside if file.is_file())]
-    else: target, files = named, []
-    if path is not None and not full_path(path).is_file(): target = full_path(path)
+        target = _aside(named)
+        files = [named, *sorted(file for file in beside if file.is_file())]
+    else:
+        target = named
+        files = []
+    if path is not None and not full_path(path).is_file():
+        target = full_path(path)
     if target.is_dir() and not _ready(target):
         taken = ((target/part, lies) for part, lies in _find(target)[0].items() if (target/part).exists())
         if not os.access(target, os.W_OK) or any(not there.samefile(lies) for there, lies in taken):
@@ -932,7 +1018,8 @@ _WHY = dict(local='found there', mount="linked to this notebook's input", archiv
 def _say(folder:Path, route:str, why:str) -> Path: # `folder`
     "The one line about where the tiles come from, and another where their labels may be older."
     n = _read_json(folder/'planet_data.json').get('tiles')
-    if not isinstance(n, int): n = _check(folder, strict=False)
+    if not isinstance(n, int):
+        n = _check(folder, strict=False)
     home = Path(os.path.expanduser('~')) # where nobody knows, ~
     where = f'~/{folder.relative_to(home)}' if folder.is_relative_to(home) and home.name else folder
     print(one_line(f'{n:,} labelled tiles in {where} ({route}: {why}).'))
@@ -973,8 +1060,10 @@ def planet_data(
     Returns:
         has train-jpg/ and train_v2.csv; where had also the test tiles and sample_submission_v2.csv
     """
-    if str(source) in _SOURCES: named, source = path, str(source)
-    elif full_path(source).exists(): named, source = source, 'local'
+    if str(source) in _SOURCES:
+        named, source = path, str(source)
+    elif full_path(source).exists():
+        named, source = source, 'local'
     else: raise ValueError(f'source {str(source)!r} is no file or folder, and none of {", ".join(_SOURCES)}.')
     target, places, files = _where(path, named and full_path(named), source, n)
     if source not in ('archive', 'synthetic') and (made := _already(target, source)):
@@ -988,5 +1077,6 @@ def planet_data(
         if source != 'auto': raise _no_tiles([*look, *files], _find(*look)[0])
     folder = target if named else _where(None, None, 'synthetic', n)[0]
     why = 'as you asked' if source == 'synthetic' else "no real ones were found; for 1,000: source='sample'"
-    with _room_in(folder): planet_synthetic(folder, n=n, n_test=max(1, n//10))
+    with _room_in(folder):
+        planet_synthetic(folder, n=n, n_test=max(1, n//10))
     return _say(folder, 'synthetic', why)

@@ -50,7 +50,8 @@ acgikm1 adghi1 bchj1 cgijk1'''
 @lru_cache
 def _label_sets() -> tuple[list[list[str]], np.ndarray]:
     "The label sets, each a sorted list, and the running total of how many real tiles have them."
-    sets, counts = [], []
+    sets = []
+    counts = []
     for entry in _SETS.split():
         letters = entry.rstrip('0123456789,')
         for weather, count in zip(_WEATHER, entry[len(letters):].split(',')):
@@ -81,7 +82,8 @@ def _noise(rng, size:int, cells:float, octaves:int=1) -> np.ndarray:
 
 def _curve(rng, start, angle, bend:float, wave:float, length:float, n:int=60) -> np.ndarray:
     "A winding line (n, 2) from `start`: the heading swings by about `bend` radians, once every `wave`."
-    s, (p, q) = np.linspace(0, length, n), rng.uniform(0, 6.28, 2)
+    s = np.linspace(0, length, n)
+    p, q = rng.uniform(0, 6.28, 2)
     heading = angle + bend*np.sin(6.28*s/wave + p) + .4*bend*np.sin(14.8*s/wave + q)
     return start + np.cumsum(np.stack([np.cos(heading), np.sin(heading)], 1), 0) * (s[1] - s[0])
 
@@ -96,9 +98,12 @@ def _ink(size:int, shapes:list, warp:np.ndarray) -> np.ndarray:
     pen = ImageDraw.Draw(im)
     for (pts, width, _), ink in zip(shapes, map(tuple, inks.tolist())):
         xy = np.asarray(pts)*s
-        if width is None: pen.polygon([*xy.flat], ink)
-        elif len(xy) > 1: pen.line([*xy.flat], ink, max(1, round(width*s)), joint='curve')
-        else: pen.ellipse([*(xy[0] - width*s/2), *(xy[0] + width*s/2)], ink)
+        if width is None:
+            pen.polygon([*xy.flat], ink)
+        elif len(xy) > 1:
+            pen.line([*xy.flat], ink, max(1, round(width*s)), joint='curve')
+        else:
+            pen.ellipse([*(xy[0] - width*s/2), *(xy[0] + width*s/2)], ink)
     rgba = np.asarray(im.reduce(s//size)).view('u4')[..., 0].take(warp)
     return rgba[..., None].view('u1').transpose(2, 0, 1).astype('f4')
 
@@ -115,9 +120,14 @@ class _Tile:
     "A picture in the making: colours `x` (3, s, s) in 0..255, and the plan that all its layers share."
     def __init__(self, size:int, key:tuple, tags:list[str]):
         rng = np.random.default_rng([*key, 99])
-        self.size, self.tags, self.spots, self.x = size, set(tags), [], np.zeros((3, size, size), 'f4')
-        self.angle, self.sun = rng.uniform(0, 6.28), rng.choice([(1, 1), (1, -1), (1, 0)])
-        c, s = np.cos(self.angle), np.sin(self.angle)
+        self.size = size
+        self.tags = set(tags)
+        self.spots = []
+        self.x = np.zeros((3, size, size), 'f4')
+        self.angle = rng.uniform(0, 6.28)
+        self.sun = rng.choice([(1, 1), (1, -1), (1, 0)])
+        c = np.cos(self.angle)
+        s = np.sin(self.angle)
         self.axes = np.array([[c, s], [-s, c]])          # along and across the road
         turn = self.angle + np.arange(4)*1.57 + rng.normal(.8, .25, 4)
         ring = np.stack([np.cos(turn), np.sin(turn)], 1) * rng.uniform(.26, .38, (4, 1))
@@ -133,13 +143,15 @@ class _Tile:
 
     def shift(self, a, k=1):
         "`a` moved away from the sun by `k` steps of 1/170 tile."
-        at, step = np.arange(self.size), k*max(1, round(self.size/170))
+        at = np.arange(self.size)
+        step = k*max(1, round(self.size/170))
         y, x = ((at - step*v).clip(0, self.size - 1) for v in self.sun)
         return a[y][:, x]
 
     def paint(self, cover, colour, sunk=0.):
         "Lay `colour` over the picture where `cover` is 1; `sunk` is how dark the forest's shadow on it is."
-        if sunk: colour = colour * (1 - sunk*(1 - self.shift(cover, 2)))
+        if sunk:
+            colour = colour * (1 - sunk*(1 - self.shift(cover, 2)))
         self.x += cover*(colour - self.x)
         self.forest *= 1 - cover
 
@@ -153,8 +165,11 @@ def _hill(t, rng, at, radius:float, rough:float, stretch:float, cells:float) -> 
 def _primary(t, rng):
     "Canopy: crowns of one grain, lit from the side."
     k = rng.uniform(56, 100)
-    fine, mid, wide = t.noise(rng, k), t.noise(rng, k/2.3), t.noise(rng, 2, 5)
-    dark, light = _colour(rng, '1e2f22 242f20 202e2c'), _colour(rng, '3a4d36 444d34 384a44 4a4e3e')
+    fine = t.noise(rng, k)
+    mid = t.noise(rng, k/2.3)
+    wide = t.noise(rng, 2, 5)
+    dark = _colour(rng, '1e2f22 242f20 202e2c')
+    light = _colour(rng, '3a4d36 444d34 384a44 4a4e3e')
     height = (fine + .8*mid).take(t.warp)
     slope = (height - t.shift(height)) * rng.uniform(.035, .1)
     t.x[:] = _blend(dark, light, .42 + .07*wide + .09*height) * (1 + slope)
@@ -162,8 +177,10 @@ def _primary(t, rng):
 
 def _open_land(t, rng):
     "What lies under a tile without forest: grass, dry patches and scrub."
-    wide, fine = t.noise(rng, 3, 5), t.noise(rng, 60)
-    grass, dry = _colour(rng, '5d6b48 66704e 70765a 586344'), _colour(rng, '8a7d62 96836a 7a765a 8f8870')
+    wide = t.noise(rng, 3, 5)
+    fine = t.noise(rng, 60)
+    grass = _colour(rng, '5d6b48 66704e 70765a 586344')
+    dry = _colour(rng, '8a7d62 96836a 7a765a 8f8870')
     t.x[:] = _blend(grass, dry, .5 + .35*wide) * (1 + .04*fine)
     scrub = _soft(t.noise(rng, 40, 2) - 2 - .6*wide, 2)
     t.paint(scrub*.7, _blend(_colour(rng, '38482e 424c36'), grass, .3*fine), .2)
@@ -183,7 +200,8 @@ def _parcels(t, rng) -> np.ndarray:
 
 def _agriculture(t, rng):
     "Fields and pasture, with trees left standing."
-    shapes, kinds = [], [_colour(rng, _FIELD) for _ in range(3)]
+    shapes = []
+    kinds = [_colour(rng, _FIELD) for _ in range(3)]
     for box in _parcels(t, rng)[:rng.integers(2, 9) if 'primary' in t.tags else None]:
         colour = kinds[rng.integers(3)] * rng.normal(1, .06)
         rows = np.arange(.06, 1, .07) if rng.random() < .25 else []
@@ -218,38 +236,49 @@ def _bare_ground(t, rng):
     "Open soil or sand, without a plan."
     t.spots.append(t.hubs[4])
     hill = _hill(t, rng, t.hubs[4], rng.uniform(.2, .36), .8, rng.uniform(1, 1.4), 5)
-    sand, soil = _colour(rng, 'c2ae94 bba58a cabaa2 b29c80'), _colour(rng, '94796a 9c846c 8a7464')
+    sand = _colour(rng, 'c2ae94 bba58a cabaa2 b29c80')
+    soil = _colour(rng, '94796a 9c846c 8a7464')
     t.paint(_soft(hill, 5), _blend(sand, soil, .5 + .35*t.noise(rng, 6, 5)), .25)
 
 # %% ../../nbs/get/01_sample.ipynb #e6211cb8
 def _water(t, rng):
     "A river, blue or silty, with its banks; without anything else on the tile, a wide one."
-    silty, alone = rng.random() < .5, not t.tags - {'water', 'clear', 'haze', 'partly_cloudy'}
+    silty = rng.random() < .5
+    alone = not t.tags - {'water', 'clear', 'haze', 'partly_cloudy'}
     colour = _colour(rng, 'a3855c 94764e b09468 8a7656' if silty else '16303e 1e4050 2a5064 1b3440 345c70')
     bank = _colour(rng, 'ac9878 a08c70 6f7a54' if silty else '5a6a46 667348 8f8468')
     width = rng.uniform(*[(.05, .075), (.075, .13), (.14, .28)][rng.choice(3, p=[.3, .4, .3])]) + .25*alone
-    way, bend = t.angle + rng.uniform(.7, 2.4), rng.uniform(.4, 1.7)*(1 - 1.5*width)
-    mid, wave = t.hubs[1] + rng.normal(0, .03, 2), rng.uniform(.5, 1) + 2*width
+    way = t.angle + rng.uniform(.7, 2.4)
+    bend = rng.uniform(.4, 1.7)*(1 - 1.5*width)
+    mid = t.hubs[1] + rng.normal(0, .03, 2)
+    wave = rng.uniform(.5, 1) + 2*width
     arms = [_curve(rng, mid, way + k*3.14, bend, wave, 1.8, 140) for k in (0, 1)]
-    if rng.random() < .3: arms.append(_curve(rng, arms[0][20], way + 1.2, 1, .5, 1.2, 140))
+    if rng.random() < .3:
+        arms.append(_curve(rng, arms[0][20], way + 1.2, 1, .5, 1.2, 140))
     swell = width*(1 + .25*np.sin(np.linspace(0, rng.uniform(8, 20), 140)))
     discs = [([p], w*(.5 if i == 2 else 1)) for i, arm in enumerate(arms) for p, w in zip(arm, swell)]
-    edge, river = t.draw([(p, w + .018, bank) for p, w in discs]), t.draw([(p, w, colour) for p, w in discs])
+    edge = t.draw([(p, w + .018, bank) for p, w in discs])
+    river = t.draw([(p, w, colour) for p, w in discs])
     t.paint(edge[3]/255*.85, edge[:3], .2)
     t.paint(river[3]/255, river[:3]*(1 + .035*t.noise(rng, 4, 3)), .15)
 
 # %% ../../nbs/get/01_sample.ipynb #55234fe9
 def _road(t, rng):
     "A road through the first hub, and branches to what lies at the others."
-    colour, width = _colour(rng, 'd0b698 c8aa8a c4b094 d6c4aa b8946f'), rng.uniform(.011, .018)
-    way, bend, wave = t.angle + rng.normal(0, .06), rng.uniform(.02, .22), rng.uniform(.8, 1.4)
+    colour = _colour(rng, 'd0b698 c8aa8a c4b094 d6c4aa b8946f')
+    width = rng.uniform(.011, .018)
+    way = t.angle + rng.normal(0, .06)
+    bend = rng.uniform(.02, .22)
+    wave = rng.uniform(.8, 1.4)
     half = [_curve(rng, t.hubs[0], way + k*3.14, bend, wave, 1.4) for k in (0, 1)]
-    shapes, s = [(np.concatenate([half[0][::-1], half[1]]), width, colour)], np.linspace(0, 1, 30)[:, None]
+    shapes = [(np.concatenate([half[0][::-1], half[1]]), width, colour)]
+    s = np.linspace(0, 1, 30)[:, None]
     for goal in t.spots[:3] or [t.hubs[2] + rng.normal(0, .3, 2)]:
         start = half[rng.integers(2)][rng.integers(14)]
         sag = (goal - start)[::-1]*[1, -1]*rng.normal(0, .15)
         shapes.append((start + s*(goal - start) + np.sin(3.14*s)*sag, width*.75, colour*.96))
-    verge, road = t.draw([(p, w*3, colour*.62) for p, w, _ in shapes]), t.draw(shapes)
+    verge = t.draw([(p, w*3, colour*.62) for p, w, _ in shapes])
+    road = t.draw(shapes)
     t.paint(verge[3]/255*.3, verge[:3])
     t.paint(road[3]/255, road[:3]*(1 + .05*t.noise(rng, 20, 2)))
 
@@ -267,7 +296,8 @@ def _habitation(t, rng):
     t.paint((1.1*worn - .3 + .25*t.noise(rng, 12, 4)*worn).clip(0, .85), soil.reshape(3, 1, 1))
     roofs = [p + rng.uniform(.004, .008, 2)*[(-1, -1), (1, -1), (1, 1), (-1, 1)] for p in uv]
     cast = [(r @ t.axes + t.hubs[0] + .004*t.sun[::-1], None, soil*.4) for r in roofs]
-    which, light = rng.choice(4, n, p=[.4, .3, .15, .15]), rng.uniform(.85, 1.05, n)
+    which = rng.choice(4, n, p=[.4, .3, .15, .15])
+    light = rng.uniform(.85, 1.05, n)
     tops = [(r @ t.axes + t.hubs[0], None, kinds[w]*l) for r, w, l in zip(roofs, which, light)]
     roof = t.draw([shape for pair in zip(cast, tops) for shape in pair])
     t.paint(roof[3]/255, roof[:3])
@@ -289,7 +319,8 @@ def _conventional_mine(t, rng):
     hill = _hill(t, rng, t.hubs[2], rng.uniform(.24, .34), .45, rng.uniform(1, 1.25), 4)
     steps = np.floor(hill.clip(0, 1)*5)/5 + .3*hill
     rim = ((steps - t.shift(steps))*1.8).clip(-.3, .3)
-    top, bottom = _colour(rng, 'a8745a 9c664c b0886a a89e8c'), _colour(rng, '744c3c 6c4c40 80685a 78726a')
+    top = _colour(rng, 'a8745a 9c664c b0886a a89e8c')
+    bottom = _colour(rng, '744c3c 6c4c40 80685a 78726a')
     pit = _blend(top, bottom, steps)
     t.paint(_soft(hill, 14), pit*(1 + .06*t.noise(rng, 12, 4) - rim), .3)
     t.paint(_soft(hill - rng.uniform(.72, 1.1), 14), _colour(rng, '4c706c 567a72 445c58').reshape(3, 1, 1))
@@ -306,7 +337,8 @@ def _slash_burn(t, rng):
 def _selective_logging(t, rng):
     "Skid trails that branch and end in small gaps, broken where crowns close over them."
     t.spots += [*t.hubs[[1, 3]]]
-    shapes, brown = [], _colour(rng, 'b09a80 a68e78 b4a488')
+    shapes = []
+    brown = _colour(rng, 'b09a80 a68e78 b4a488')
     for hub in t.hubs[[1, 3]]:
         way = np.arctan2(*(.5 - hub)[::-1]) + rng.uniform(-.8, .8)
         main = _curve(rng, hub, way, .25, .7, rng.uniform(.45, .8))
@@ -323,8 +355,11 @@ def _selective_logging(t, rng):
 def _blow_down(t, rng):
     "Trees felled by one gust: pale trunks that fan out over opened ground."
     t.spots.append(t.hubs[3])
-    way, n, fan = rng.uniform(0, 6.28), 320, lambda a: np.stack([np.cos(a), np.sin(a)], 1)
-    turn, pale = way + rng.normal(0, .3, n), _colour(rng, 'a89a84 9c907c b0a48e')
+    way = rng.uniform(0, 6.28)
+    n = 320
+    def fan(a): return np.stack([np.cos(a), np.sin(a)], 1)
+    turn = way + rng.normal(0, .3, n)
+    pale = _colour(rng, 'a89a84 9c907c b0a48e')
     foot = t.hubs[3] + fan(turn)*.5*np.sqrt(rng.random((n, 1))) - .26*fan(np.array([way]))
     tip = foot + fan(turn + rng.normal(0, .35, n))*rng.uniform(.015, .04, (n, 1))
     bed = t.draw([([p], .09, pale*.6) for p in foot])
@@ -336,7 +371,8 @@ def _blow_down(t, rng):
 def _blooming(t, rng):
     "Single crowns in flower, most of them of one kind."
     kinds = [_colour(rng, h) for h in ('d8c450 e0cc68', 'e4ded0 d8d2c4', 'c98aa8 bc78ac', 'cab45a dcc088')]
-    kind, n = rng.integers(4), rng.integers(60, 150)
+    kind = rng.integers(4)
+    n = rng.integers(60, 150)
     which = np.where(rng.random(n) < .75, kind, rng.integers(0, 4, n))
     crowns = t.draw([([rng.random(2)], rng.uniform(.012, .024), kinds[w]*rng.uniform(.7, 1)) for w in which])
     t.paint(crowns[3]/255*.85*t.forest, crowns[:3])
@@ -344,7 +380,8 @@ def _blooming(t, rng):
 # %% ../../nbs/get/01_sample.ipynb #7486ae30
 def _grade(t, rng):
     "The light of the day: gain, tint, saturation, and the pale air below the satellite."
-    lift, grey = rng.beta(1.2, 2.6)*.7, rng.uniform(0, .35)
+    lift = rng.beta(1.2, 2.6)*.7
+    grey = rng.uniform(0, .35)
     t.x += grey*(t.x.mean(0) - t.x)
     t.x *= 1 + rng.uniform(0, .16)*t.noise(rng, 1, 2)
     tint = 1 + rng.normal(0, (.09, .02)) @ [(.5, .1, -1), (-.5, .6, -.3)]   # yellow to blue, green to pink
@@ -359,7 +396,8 @@ def _haze(t, rng):
 # %% ../../nbs/get/01_sample.ipynb #17ec62e3
 def _partly_cloudy(t, rng):
     "Broken cloud and its shadow; the cloud is thinner over the spots that must stay visible."
-    s, k = t.size, int(t.size*rng.uniform(.05, .1))
+    s = t.size
+    k = int(t.size*rng.uniform(.05, .1))
     sky = _noise(rng, s + 2*k, rng.choice([3, 4, 6]), 6)
     sky -= np.quantile(sky[::4, ::4], 1 - rng.choice([rng.uniform(.02, .1), rng.uniform(.1, .45)]))
     y, x = k - k*t.sun
@@ -373,7 +411,8 @@ def _partly_cloudy(t, rng):
 
 def _cloudy(t, rng):
     "Cloud and nothing else: a flat grey lid or billows."
-    low, high = _colour(rng, '868a82 80847e 96948a 767e76'), _colour(rng, 'f0ece8 e8e8e6 f4eef2 d8d8d0')
+    low = _colour(rng, '868a82 80847e 96948a 767e76')
+    high = _colour(rng, 'f0ece8 e8e8e6 f4eef2 d8d8d0')
     rough, octaves = rng.choice([(.08, 2), (.26, 6)])
     t.x[:] = _blend(low, high, rng.uniform(.2, .8) + rough*t.noise(rng, 2, int(octaves)))
 
@@ -388,7 +427,8 @@ def _render(tags:list[str], key:tuple, size:int=256) -> Image.Image:
     t = _Tile(size, key, tags)
     names = t.tags | {'grade'} | ({'open_land'} if 'primary' not in tags else set())
     for k, layer in enumerate(_LAYERS):
-        if layer.__name__[1:] in names: layer(t, np.random.default_rng([*key, k]))
+        if layer.__name__[1:] in names:
+            layer(t, np.random.default_rng([*key, k]))
     rgb = np.ascontiguousarray(t.x.clip(0, 255).astype('u1').transpose(1, 2, 0))
     return Image.fromarray(rgb).filter(ImageFilter.BoxBlur(.8*size/256))
 
@@ -404,7 +444,8 @@ def _save(job:tuple) -> None:
     try:
         temp.write_bytes(packed.getvalue())
         os.replace(temp, file)
-    finally: temp.unlink(missing_ok=True)
+    finally:
+        temp.unlink(missing_ok=True)
 
 def _whole(file:str) -> bool:
     "Is there a tile, and does it end as a JPEG must?"
@@ -417,13 +458,16 @@ def _whole(file:str) -> bool:
 def _write_text(file:Path, *lines:str) -> None:
     "Write `lines` to `file`, whole or not at all."
     from planet_course.files import staged# here, because it loads PyTorch: the drawing processes do without
-    with staged(file) as temp: temp.write_text('\n'.join(lines) + '\n', encoding='utf-8')
+    with staged(file) as temp:
+        temp.write_text('\n'.join(lines) + '\n', encoding='utf-8')
 
 def _write_csvs(path:Path, plan:dict) -> None:
     "Write the sample submission and, last, as the sign that all is there, the labels."
-    head, some = 'image_name,tags', 'primary clear agriculture road water'
+    head = 'image_name,tags'
+    some = 'primary clear agriculture road water'
     rows = [f'test_{i},{some}' for i in range(plan['n_test'])]
-    if rows: _write_text(path/'sample_submission_v2.csv', head, *rows)
+    if rows:
+        _write_text(path/'sample_submission_v2.csv', head, *rows)
     labels = (_draw_labels((plan['seed'], i, 0)) for i in range(plan['n']))
     _write_text(path/'train_v2.csv', head, *(f'train_{i},{" ".join(tags)}' for i, tags in enumerate(labels)))
 
@@ -434,7 +478,8 @@ _TEMP = re.compile(r'((train|test)_\d+\.jpg|(train|sample_submission)_v2\.csv|sy
 
 def _read_plan(path:Path) -> dict:
     "What `synthetic.json` in `path` says; {} where there is none that can be read."
-    try: return dict(json.loads((path/'synthetic.json').read_text(encoding='utf-8')))
+    try:
+        return dict(json.loads((path/'synthetic.json').read_text(encoding='utf-8')))
     except (OSError, ValueError, TypeError): return {}
 
 def _check_ours(path:Path) -> None:
@@ -451,17 +496,22 @@ def _claim(path:Path, plan:dict) -> None:
     for folder in (path, path/'train-jpg', path/'test-jpg'):
         for file in folder.glob('*.tmp'):
             if not _TEMP.fullmatch(file.name): continue
-            if file.is_dir(): shutil.rmtree(file)   # of `staged`
-            else: file.unlink()
+            if file.is_dir():
+                shutil.rmtree(file)   # of `staged`
+            else:
+                file.unlink()
     old = _read_plan(path)
     if old == plan: return
     anew = any(old.get(k) != plan[k] for k in ('recipe', 'size', 'seed'))
-    if old and anew: print(f'{str(path)!r} held synthetic tiles of {old}: making them anew.')
-    for name in ('train_v2.csv', 'sample_submission_v2.csv'): (path/name).unlink(missing_ok=True)
+    if old and anew:
+        print(f'{str(path)!r} held synthetic tiles of {old}: making them anew.')
+    for name in ('train_v2.csv', 'sample_submission_v2.csv'):
+        (path/name).unlink(missing_ok=True)
     for kind, n in enumerate((plan['n'], plan['n_test'])):
         keep = set() if anew else {f'{_OWN[kind]}{i}.jpg' for i in range(n)}
         for file in path.glob(_OWN[kind] + '*.jpg'):
-            if file.relative_to(path).as_posix() not in keep: file.unlink()
+            if file.relative_to(path).as_posix() not in keep:
+                file.unlink()
     _write_text(path/'synthetic.json', json.dumps(plan))
 
 # %% ../../nbs/get/01_sample.ipynb #b0a68481
@@ -469,14 +519,17 @@ def _run(jobs:list, workers:int|None, progress:bool) -> None:
     "Do all `jobs`, in this process or in several."
     from planet_course.core import progress as progress_bar# here, because it loads PyTorch
     workers = workers or min(os.cpu_count() or 1, 1 + len(jobs)//200)
-    if _save.__module__ == '__main__': workers = 1 # in this notebook, where another process cannot find it
+    if _save.__module__ == '__main__':
+        workers = 1 # in this notebook, where another process cannot find it
     bar = dict(total=len(jobs), desc='synthetic tiles', disable=not progress or not jobs)
     if workers == 1:
-        for job in progress_bar(jobs, **bar): _save(job)
+        for job in progress_bar(jobs, **bar):
+            _save(job)
         return
     try:
         with ProcessPoolExecutor(workers, mp_context=get_context('spawn')) as pool:
-            for _ in progress_bar(pool.map(_save, jobs, chunksize=8), **bar): pass
+            for _ in progress_bar(pool.map(_save, jobs, chunksize=8), **bar):
+                pass
     except BrokenProcessPool:
         print("worker processes could not start (a script needs `if __name__ == '__main__':` around it); "
               'going on in this process alone.')
@@ -499,7 +552,8 @@ def _alone(path:Path) -> Iterator[None]:
     lock = FileLock(path/'.synthetic.lock')
     try:
         path.mkdir(parents=True, exist_ok=True)
-        try: lock.acquire(timeout=0)
+        try:
+            lock.acquire(timeout=0)
         except Timeout:
             if getattr(current_process(), '_inheriting', False):    # a worker of who has the lock
                 raise RuntimeError("the script needs `if __name__ == '__main__':` around its calls") from None
@@ -511,7 +565,8 @@ def _alone(path:Path) -> Iterator[None]:
         what = f'{e.strerror}: no room for all tiles. Make room there, and type the same line again: it ' \
                'goes on from where this one stopped. Or name a folder on another disk'
         raise OSError(e.errno, what, str(path)) from e
-    finally: lock.release()
+    finally:
+        lock.release()
 
 # %% ../../nbs/get/01_sample.ipynb #0288179f
 def planet_synthetic(
@@ -553,7 +608,9 @@ def planet_synthetic(
     _check_ours(path)
     with _alone(path):
         _claim(path, plan)
-        for folder in ['train-jpg', 'test-jpg'][:1 + (n_test > 0)]: (path/folder).mkdir(exist_ok=True)
+        for folder in ['train-jpg', 'test-jpg'][:1 + (n_test > 0)]:
+            (path/folder).mkdir(exist_ok=True)
         _run(_missing(path, plan), workers, progress)
-        if not (path/'train_v2.csv').exists(): _write_csvs(path, plan)
+        if not (path/'train_v2.csv').exists():
+            _write_csvs(path, plan)
     return path

@@ -38,7 +38,8 @@ def find_weights(
         torchvision's weights; their file if PyTorch's cache has it
     """
     if 'weights' in getattr(arch, 'keywords', {}): return None, None   # a `partial` that brings its own
-    try: known = models.get_model_weights(arch)
+    try:
+        known = models.get_model_weights(arch)
     except ValueError: return None, None  # not one of torchvision's functions
     weights = getattr(known, 'IMAGENET1K_V1', None) or next(iter(known), None)
     if weights is None: return None, None
@@ -63,13 +64,15 @@ def _function(arch) -> Callable: # makes a network
 
 def _name(arch) -> str:
     "What the function is called, looked up through `partial`."
-    while isinstance(arch, partial): arch = arch.func
+    while isinstance(arch, partial):
+        arch = arch.func
     return getattr(arch, '__name__', type(arch).__name__)
 
 # %% ../../nbs/nets/02_cnn.ipynb #b3a1d38b
 def _arch_in(header) -> str: # '' where none is said
     "The architecture's name in the header of an export."
-    try: return str(json.loads(header['__metadata__']['planet_course'])['arch'])
+    try:
+        return str(json.loads(header['__metadata__']['planet_course'])['arch'])
     except (KeyError, TypeError, ValueError): return ''
 
 def _read_safe(file:Path) -> tuple[dict, str]: # tensors, and the architecture's name in an export of ours
@@ -77,14 +80,16 @@ def _read_safe(file:Path) -> tuple[dict, str]: # tensors, and the architecture's
     from safetensors.torch import load
     content = file.read_bytes()     # not mapped: a mapped file that shrinks ends the process
     size = int.from_bytes(content[:8], 'little')
-    try: return load(content), _arch_in(json.loads(content[8:8 + size]))
+    try:
+        return load(content), _arch_in(json.loads(content[8:8 + size]))
     except Exception as e: raise ValueError(f'{file} is damaged: {one_line(str(e))[:120]}') from e
 
 def _read_pth(file:Path, most:int) -> tuple[dict, str]: # a state dict, and the architecture's name in a stage
     "Read a state dict, or the one in a stage. Raises `ValueError` for what is neither, or damaged."
     state = read_pickled(file, most, 'a file of weights')
     if not isinstance(state, dict) or not isinstance(state.get('model'), dict): return state, ''
-    try: check_digest(state)
+    try:
+        check_digest(state)
     except (ValueError, RecursionError) as e: raise ValueError(f'{file} is damaged: {e}.') from e
     facts = state.get('facts')
     return state['model'], str(facts.get('arch', '')) if isinstance(facts, dict) else ''
@@ -99,13 +104,15 @@ def _read_weights(
     file = Path(file).expanduser()
     if not file.exists(): raise FileNotFoundError(f'no weights at {file}. {ask}')
     if not file.is_file(): raise ValueError(f'{file} is no plain file. {ask}')
-    with open(file, 'rb') as f: safe = f.read(9)[8:] == b'{' and file.stat().st_size <= most
+    with open(file, 'rb') as f:
+        safe = f.read(9)[8:] == b'{' and file.stat().st_size <= most
     state, arch = _read_safe(file) if safe else _read_pth(file, most)
     if not is_state(state):
         keys = f' with {one_line(", ".join(map(str, state)))[:100]}' if isinstance(state, dict) else ''
         raise ValueError(f'{file} holds a {type(state).__name__}{keys}, no state dict. Whoever has the '
                          'network saves one: torch.save(model.state_dict(), file)')
-    for k, v in state.items(): check_tensor(v, f'{file}: {k}')
+    for k, v in state.items():
+        check_tensor(v, f'{file}: {k}')
     broken = tensors_with_nan(state)
     if broken: raise ValueError(f'{file} has NaN in {one_line(", ".join(broken))}.')
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, arch
@@ -123,7 +130,9 @@ def _load_into(model:nn.Module, layers:nn.Module, state:dict, arch:str, name:str
 
     Gives what to print. Raises `ValueError` naming what does not fit; nothing is loaded then.
     """
-    module, tensors, said = model, _as_here(state, model), f'weights from {file.name}'
+    module = model
+    tensors = _as_here(state, model)
+    said = f'weights from {file.name}'
     differ = differing_tensors(tensors, model.state_dict())
     inside = body_of_state(state)[1]
     if differ and inside:
@@ -140,7 +149,8 @@ def _imagenet(name:str, weights, most:int) -> dict:
     try:
         if file.exists(): return _read_weights(file, most)[0]
     except ValueError as e: raise ValueError(f'{e} Remove {file}; it will be downloaded again.') from e
-    try: return weights.get_state_dict(progress=True, check_hash=True)
+    try:
+        return weights.get_state_dict(progress=True, check_hash=True)
     except Exception as e:
         raise RuntimeError(f'no ImageNet weights for {name}: not in the cache, and the download '
                            f'failed ({e}). Three ways on: put {file.name} into {file.parent}; pass '
@@ -173,7 +183,8 @@ def create_body(
                          'Pass cut= (how many to keep) and split= (where group 2 begins).')
     body = nn.Sequential(*list(model.children())[:cut])
     if not len(body): raise ValueError(f'cut is {cut}, which keeps none of the children {children}.')
-    if len(body) == 1 and isinstance(body[0], nn.Sequential): body = body[0]
+    if len(body) == 1 and isinstance(body[0], nn.Sequential):
+        body = body[0]
     if not 0 < split < len(body):
         raise ValueError(f'split is {split}; the body has {len(body)} layers: take 1 to {len(body) - 1}.')
     return body, split
@@ -195,7 +206,8 @@ def count_features(
     shapes = []
     for side in (96, 128):
         try:
-            with torch.no_grad(): out = body.eval()(torch.zeros(1, 3, side, side))
+            with torch.no_grad():
+                out = body.eval()(torch.zeros(1, 3, side, side))
         except Exception as e:
             raise ValueError(f'this body fails on pictures of {side} px: {one_line(str(e))[:200]}. Cut it '
                              "elsewhere: cut= says how many of the network's children to keep.") from e
@@ -241,7 +253,8 @@ def build_body(
         split: see `create_body`
     """
     function = _function(arch)
-    name, (known, _) = _name(function), find_weights(function)
+    name = _name(function)
+    known, _ = find_weights(function)
     model = function(weights=None) if known else function()
     if not isinstance(model, nn.Module):
         raise TypeError(f'{name}() gave a {type(model).__name__}, no network.')
@@ -254,7 +267,8 @@ def build_body(
         file = _cache_file(known)
         _load_into(model, layers, _imagenet(name, known, most_bytes(model)), '', name, file)
         source = f'ImageNet weights ({known.name})'
-    elif pretrained: source += '; nothing was loaded, so nothing is frozen: learn.freeze() would'
+    elif pretrained:
+        source += '; nothing was loaded, so nothing is frozen: learn.freeze() would'
     print(f'body: {name}, {source}')
     return Body(layers, split, count_features(layers), weights is not None or bool(pretrained and known))
 
@@ -263,7 +277,8 @@ class AdaptiveConcatPool2d(nn.Module):
     "Maximum and average over the grid, side by side: (n, c, h, w) -> (n, 2c, 1, 1)."
     def __init__(self):
         super().__init__()
-        self.ap, self.mp = nn.AdaptiveAvgPool2d(1), nn.AdaptiveMaxPool2d(1)
+        self.ap = nn.AdaptiveAvgPool2d(1)
+        self.mp = nn.AdaptiveMaxPool2d(1)
 
     def forward(self, x): return torch.cat([self.mp(x), self.ap(x)], dim=1)
 
@@ -289,7 +304,8 @@ def create_head(
     Returns:
         (n, nf, h, w) -> (n, c) logits
     """
-    sizes, drops = [2 * nf, *lin_ftrs, c], [ps / 2] * len(lin_ftrs) + [ps]
+    sizes = [2 * nf, *lin_ftrs, c]
+    drops = [ps / 2] * len(lin_ftrs) + [ps]
     layers = [AdaptiveConcatPool2d(), nn.Flatten()]
     for i, (n_in, n_out, p) in enumerate(zip(sizes, sizes[1:], drops)):
         linear = nn.Linear(n_in, n_out)
@@ -310,7 +326,8 @@ def check_data(data) -> None:
     if reached is not None:
         raise TypeError(f'this {name} gives no batches yet. What is missing is like '
                         f'src{"".join([*_steps.values()][reached:])}')
-    if isinstance(data, (Tensor, tuple, list)): name = f'{name}, a batch perhaps,'
+    if isinstance(data, (Tensor, tuple, list)):
+        name = f'{name}, a batch perhaps,'
     raise TypeError(f'this {name} is no data to train on: give the DataBunch that src.databunch() made, then '
                     'the network: create_cnn(data, models.resnet50).')
 
@@ -321,12 +338,13 @@ def _one_label(data, loss_func) -> bool:
     return nn.CrossEntropyLoss in (fits, type(fits)) and not getattr(kind, 'moves', False)
 
 def grouped_learner(data, model:nn.Module, body:Body, end:nn.Module, arch:Callable|str, metrics, callbacks,
-             loss_func, wd:float, precision:str, activation, thresh=0.2) -> Learner:
+                    loss_func, wd:float, precision:str, activation, thresh=0.2) -> Learner:
     "A learner of three groups: early body, late body, `end`. Frozen, until `unfreeze`, is what was loaded."
     groups = [body.layers[:body.split], body.layers[body.split:], end]
     learn = Learner(data, model.to(memory_format=torch.channels_last), loss_func, metrics, groups, callbacks,
                     wd, thresh, precision=precision, arch=_name(_function(arch)), activation=activation)
-    if body.loaded: learn.freeze()
+    if body.loaded:
+        learn.freeze()
     return learn
 
 # %% ../../nbs/nets/02_cnn.ipynb #df1ee33c
@@ -370,6 +388,8 @@ def create_cnn(
     check_data(data)
     body = build_body(arch, pretrained, weights, cut, split)
     head = create_head(body.features, data.c, lin_ftrs, ps, bn_final)
-    if metrics is None: metrics = accuracy if _one_label(data, loss_func) else ()
-    return grouped_learner(data, nn.Sequential(body.layers, head), body, head, arch, metrics, callbacks, loss_func,
-                    wd, precision, activation, thresh)
+    if metrics is None:
+        metrics = accuracy if _one_label(data, loss_func) else ()
+    model = nn.Sequential(body.layers, head)
+    return grouped_learner(data, model, body, head, arch, metrics, callbacks, loss_func, wd, precision,
+                           activation, thresh)

@@ -62,8 +62,10 @@ class ImageDataBunch:
 # %% ../../nbs/nets/03_unet.ipynb #bb487fb7
 def _read_mask(mask:str, file:str, size:int|tuple[int,int]|None, c:int) -> Tensor: # uint8, shape (h, w)
     "The mask of picture `file`. Raises `ValueError` for one that is no mask, or not of this picture."
-    with open_picture(mask) as picture: codes = np.array(picture)
-    with open(mask, 'rb') as f: lossy = f.read(2) == b'\xff\xd8'
+    with open_picture(mask) as picture:
+        codes = np.array(picture)
+    with open(mask, 'rb') as f:
+        lossy = f.read(2) == b'\xff\xd8'
     if lossy: raise ValueError(f'{mask} is a JPEG, which changes numbers a little. Save masks as PNG.')
     shape = stored_size(file)
     if codes.ndim != 2:
@@ -73,8 +75,8 @@ def _read_mask(mask:str, file:str, size:int|tuple[int,int]|None, c:int) -> Tenso
                          'be equal; does the function name the right mask?')
     wrong = np.unique(codes[~np.isin(codes, range(c))])
     if len(wrong):
-        raise ValueError(f'{mask} has the values {some_of(wrong.tolist())}; the {c} classes are 0 to {c - 1}. '
-                         'classes= must name every value, in order.')
+        raise ValueError(f'{mask} has the values {some_of(wrong.tolist())}; the {c} classes are 0 to '
+                         f'{c - 1}. classes= must name every value, in order.')
     tile = torch.from_numpy(codes.astype(np.uint8))
     return tile if size is None else resize(tile[None], size, 'nearest-exact')[0]
 
@@ -93,13 +95,15 @@ class Mask(Category):
         none = [f for f, mask in zip(lists.items.files, found) if not isinstance(mask, (str, Path))]
         if none: raise ValueError(f'{len(none)} pictures were given no path of a mask: {some_of(none)}.')
         gone = [mask for mask in map(str, found) if not os.path.isfile(mask)]
-        if gone: raise FileNotFoundError(f'{len(gone)} of {len(found)} pictures have no mask: {some_of(gone)}.')
+        if gone:
+            raise FileNotFoundError(f'{len(gone)} of {len(found)} pictures have no mask: {some_of(gone)}.')
         return tuple(map(str, found)), names, Mask
 
     @staticmethod
     def encode(labels, classes, files, size): # uint8, shape (n, h, w)
-        read = lambda mask, file: _read_mask(mask, file, size, len(classes))
-        with ThreadPoolExecutor() as pool: return torch.stack(list(pool.map(read, labels, files)))
+        def read(mask, file): return _read_mask(mask, file, size, len(classes))
+        with ThreadPoolExecutor() as pool:
+            return torch.stack(list(pool.map(read, labels, files)))
 
     @staticmethod
     def batch(yb, params, h, w):
@@ -123,14 +127,15 @@ def _walk(body:nn.Sequential, x:Tensor) -> tuple[list[Tensor], Tensor]:
     skips = []
     for layer in body:
         before, x = x, layer(x)
-        if x.shape[-2:] != before.shape[-2:]: skips.append(before)
+        if x.shape[-2:] != before.shape[-2:]:
+            skips.append(before)
     return skips, x
 
 class _Up(nn.Module):
     "Enlarge to the size of a skip, lay the two together, two convolutions."
     def __init__(self, n_in:int, n_skip:int, n_out:int):
         super().__init__()
-        conv = lambda a: (nn.Conv2d(a, n_out, 3, padding=1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU())
+        def conv(a): return (nn.Conv2d(a, n_out, 3, padding=1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU())
         self.convs = nn.Sequential(*conv(n_in + n_skip), *conv(n_out))
 
     def forward(self, x, skip):
@@ -150,17 +155,21 @@ class UNet(nn.Module):
         c:int,              # classes
     ):
         super().__init__()
-        with torch.no_grad(): skips, x = _walk(body.eval(), torch.zeros(1, 3, 64, 64))
-        width, ups = x.shape[1], []
+        with torch.no_grad():
+            skips, x = _walk(body.eval(), torch.zeros(1, 3, 64, 64))
+        width = x.shape[1]
+        ups = []
         for skip in reversed(skips):
             ups.append(_Up(width, skip.shape[1], max(32, skip.shape[1]//2)))
             width = max(32, skip.shape[1]//2)
-        self.body, self.decoder = body, nn.ModuleList([*ups, nn.Conv2d(width, c, 1)])
+        self.body = body
+        self.decoder = nn.ModuleList([*ups, nn.Conv2d(width, c, 1)])
 
     def forward(self, x):
         skips, x = _walk(self.body, x)
         *ups, last = self.decoder
-        for up, skip in zip(ups, reversed(skips)): x = up(x, skip)
+        for up, skip in zip(ups, reversed(skips)):
+            x = up(x, skip)
         return last(x)
 
 # %% ../../nbs/nets/03_unet.ipynb #72b1b40f
@@ -173,7 +182,8 @@ class PixelAccuracy:
     def __init__(self,
         ignore:int|None=None,   # the class whose pixels do not count, 'Void' for instance
     ):
-        self.ignore, self.counts = ignore, None
+        self.ignore = ignore
+        self.counts = None
 
     def reset(self) -> None:
         "Forget all counts."
@@ -196,7 +206,8 @@ class PixelAccuracy:
                              f'{tuple(targs.shape)}.')
         counted = targs != self.ignore if self.ignore is not None else torch.ones_like(targs).bool()
         cells = torch.where(counted, targs, 0)*c + logits.argmax(1)
-        if self.counts is None: self.counts = cells.new_zeros(c*c)
+        if self.counts is None:
+            self.counts = cells.new_zeros(c*c)
         self.counts.index_add_(0, cells.flatten(), counted.long().flatten())
 
     def table(self) -> Tensor: # pixels by class (row) and answer (column), shape (c, c)
@@ -227,9 +238,11 @@ class MeanIoU(PixelAccuracy):
             0-d, in [0, 1]; nan if no pixel counted
         """
         table = self.table()
-        hits, either = table.diag(), table.sum(0) + table.sum(1) - table.diag()
+        hits = table.diag()
+        either = table.sum(0) + table.sum(1) - table.diag()
         there = either > 0
-        if self.ignore is not None and 0 <= self.ignore < len(there): there[self.ignore] = False
+        if self.ignore is not None and 0 <= self.ignore < len(there):
+            there[self.ignore] = False
         return torch.where(there, hits/either.clamp(min=1), 0).sum()/there.sum()
 
 # %% ../../nbs/nets/03_unet.ipynb #da05d9f8
@@ -293,9 +306,13 @@ def _clip(boxes:Tensor, labels:Tensor) -> tuple[Tensor, Tensor]:
     return boxes[keep], labels[keep]
 
 def _pad(pairs:Sequence[tuple], pad_idx:int) -> tuple[Tensor, Tensor]:
-    n, m = len(pairs), max(len(labels) for _, labels in pairs)
-    boxes, labels = torch.zeros(n, m, 4), torch.full((n, m), pad_idx)
-    for i, (box, label) in enumerate(pairs): boxes[i, m - len(box):], labels[i, m - len(box):] = box, label
+    n = len(pairs)
+    m = max(len(labels) for _, labels in pairs)
+    boxes = torch.zeros(n, m, 4)
+    labels = torch.full((n, m), pad_idx)
+    for i, (box, label) in enumerate(pairs):
+        boxes[i, m - len(box):] = box
+        labels[i, m - len(box):] = label
     return boxes, labels
 
 def bb_pad_collate(
@@ -318,16 +335,20 @@ def bb_pad_collate(
 # %% ../../nbs/nets/03_unet.ipynb #c0bbde0a
 def _pixels(ax, y, x) -> tuple: # rows, columns
     "From -1 to 1 to the pixels of the picture that was drawn on `ax`."
-    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    left, right = ax.get_xlim()
+    bottom, top = ax.get_ylim()
     return top + (y + 1)/2*(bottom - top), left + (x + 1)/2*(right - left)
 
 def _numbers(o) -> np.ndarray: # float32, in one row; none if `o` is something else
-    try: return np.asarray(o, np.float32).reshape(-1)
+    try:
+        return np.asarray(o, np.float32).reshape(-1)
     except (TypeError, ValueError): return np.empty(0, np.float32)
 
 class Points(Category):
     "k points in every tile; batches are float, (n, 2k): y and x of each, -1 to 1 between the edges."
-    loss_func, activation, moves = nn.MSELoss, 'none', True
+    loss_func = nn.MSELoss
+    activation = 'none'
+    moves = True
 
     @staticmethod
     def label(found:tuple, lists:ItemLists, classes:Sequence[str]|None) -> tuple:
@@ -337,7 +358,8 @@ class Points(Category):
         k = max(1, Counter(len(p)//2 for p in points).most_common(1)[0][0])
         wrong = [f for f, p in zip(lists.items.files, points) if len(p) != 2*k or not np.isfinite(p).all()]
         points = tuple(p.reshape(-1, 2) for p in points) if not wrong else ()
-        if wrong: raise ValueError(f'not {k} points of finite numbers y, x, as others have: {some_of(wrong)}.')
+        if wrong:
+            raise ValueError(f'not {k} points of finite numbers y, x, as others have: {some_of(wrong)}.')
         return points, ['y', 'x'] if k == 1 else [f'{axis}{i}' for i in range(k) for axis in 'yx'], Points
 
     @staticmethod
@@ -360,9 +382,11 @@ class Points(Category):
 # %% ../../nbs/nets/03_unet.ipynb #46440293
 def _tile_boxes(obj:tuple, classes:Sequence[str], file:str, size) -> tuple: # a pair, and two counts
     "Boxes (k, 4) and class numbers (k,) of a picture, on its tile; how many the picture lacks, and the tile."
-    boxes, names = torch.tensor(obj[0], dtype=torch.float32).view(-1, 4), obj[1]
+    boxes = torch.tensor(obj[0], dtype=torch.float32).view(-1, 4)
+    names = obj[1]
     labels = torch.tensor([classes.index(name) for name in names], dtype=torch.long)
-    corners, shape = boxes.view(-1, 2), stored_size(file)
+    corners = boxes.view(-1, 2)
+    shape = stored_size(file)
     inside, _ = _clip(_on_tile(corners, shape, None).view(-1, 4), labels)
     found = _clip(_on_tile(corners, shape, size).view(-1, 4), labels)
     return found, len(boxes) - len(inside), len(inside) - len(found[0])
@@ -370,7 +394,8 @@ def _tile_boxes(obj:tuple, classes:Sequence[str], file:str, size) -> tuple: # a 
 def _say_dropped(why:str, files:Sequence[str], counts:Sequence[int]) -> None:
     "One line for the boxes that a set loses, if it loses any."
     where = [f for f, n in zip(files, counts) if n]
-    if where: print(f'boxes {why}, dropped: {sum(counts)}, of {some_of(where)}')
+    if where:
+        print(f'boxes {why}, dropped: {sum(counts)}, of {some_of(where)}')
 
 def _no_loss():
     raise ValueError('boxes have no loss here, and a Learner cannot train on them: a detection model brings '
@@ -387,7 +412,9 @@ def _are_boxes(o) -> bool: # a pair: as many boxes of four finite numbers as nam
 # %% ../../nbs/nets/03_unet.ipynb #625d3bd7
 class Boxes(Category):
     "Boxes in a tile with their classes; batches are the pair that `bb_pad_collate` gives."
-    loss_func, activation, moves = staticmethod(_no_loss), 'none', True
+    loss_func = staticmethod(_no_loss)
+    activation = 'none'
+    moves = True
     collate_fn = staticmethod(bb_pad_collate)
 
     @staticmethod
@@ -420,7 +447,8 @@ class Boxes(Category):
     def draw(ax, y, classes):
         for (top, left, bottom, right), label in zip(*y):
             if not label: continue
-            (y0, x0), (y1, x1) = _pixels(ax, top, left), _pixels(ax, bottom, right)
+            y0, x0 = _pixels(ax, top, left)
+            y1, x1 = _pixels(ax, bottom, right)
             ax.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color='white', scalex=False, scaley=False)
             ax.text(x0 + 1, y0, plot_text(classes[label]), color='white', fontsize=8, va='top', weight='bold')
 
@@ -463,7 +491,8 @@ def get_annotations(
     Returns:
         names of pictures with boxes; for each [boxes, names], see `ObjectItemList`
     """
-    try: return _boxes_by_picture(json.loads(Path(file).read_bytes()), prefix)    # knows UTF-8, -16 and -32
+    try:
+        return _boxes_by_picture(json.loads(Path(file).read_bytes()), prefix)    # knows UTF-8, -16 and -32
     except (KeyError, TypeError, json.JSONDecodeError) as e:
         raise ValueError(f'{file} is no json in the format of COCO ({type(e).__name__}: {e}).') from e
     except ValueError as e: raise ValueError(f'{file}: {e}') from e

@@ -39,9 +39,11 @@ def resample(
     flat = bool((homography[:, 2] == homography.new_tensor([0., 0., 1.])).all())  # no perspective
     m = to_device(homography[:, :2] if flat else homography, xb.device)
     x, y = (torch.linspace(-1, 1, size, device=xb.device) for size in (w, h))
-    along_row, along_col = m[:, :, 0, None]*x + m[:, :, 2:], m[:, :, 1, None]*y
+    along_row = m[:, :, 0, None]*x + m[:, :, 2:]
+    along_col = m[:, :, 1, None]*y
     points = along_row[:, :, None] + along_col[..., None]                         # (n, 2 or 3, h, w)
-    if not flat: points = points[:, :2] / points[:, 2:]
+    if not flat:
+        points = points[:, :2] / points[:, 2:]
     points = points.permute(0, 2, 3, 1)
     return F.grid_sample(xb, points, mode=mode, padding_mode='reflection', align_corners=True)
 
@@ -104,7 +106,10 @@ def rotation_matrix(
         output to input coordinates, float64, shape (n, 3, 3)
     """
     rad = torch.deg2rad(deg.double())
-    cos, sin, zero, one = rad.cos(), rad.sin(), torch.zeros_like(rad), torch.ones_like(rad)
+    cos = rad.cos()
+    sin = rad.sin()
+    zero = torch.zeros_like(rad)
+    one = torch.ones_like(rad)
     return torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], 1).view(-1, 3, 3)
 
 # %% ../../nbs/tiles/03_augment.ipynb #9fb8d85f
@@ -124,7 +129,8 @@ def zoom_matrix(
         output to input coordinates, float64, shape (n, 3, 3)
     """
     m = torch.diag_embed(torch.stack([1/scale, 1/scale, torch.ones_like(scale)], 1)).double()
-    m[:, 0, 2], m[:, 1, 2] = (1 - 1/scale)*(2*col - 1), (1 - 1/scale)*(2*row - 1)
+    m[:, 0, 2] = (1 - 1/scale)*(2*col - 1)
+    m[:, 1, 2] = (1 - 1/scale)*(2*row - 1)
     return m
 
 # %% ../../nbs/tiles/03_augment.ipynb #3fdefaa0
@@ -211,12 +217,15 @@ def _draw_geometry(tfms:'Transforms', u:Tensor, h:int, w:int) -> Tensor:
     m[:, 0, 1] *= h/w   # a turn is a turn in pixels, also where a unit of x and a unit of y differ
     m[:, 1, 0] *= w/h
     m = m @ zoom_matrix(_draw(u[:, 3:4], u[:, 4:5], 1., tfms.max_zoom, p, off=1.), u[:, 5], u[:, 6])
-    if tfms.max_warp: m = m @ warp_matrix(_draw(u[:, 7:8], u[:, 8:12], -tfms.max_warp, tfms.max_warp, p))
+    if tfms.max_warp:
+        m = m @ warp_matrix(_draw(u[:, 7:8], u[:, 8:12], -tfms.max_warp, tfms.max_warp, p))
     return m.float()
 
 def _draw_lighting(tfms:'Transforms', u:Tensor) -> tuple[Tensor, Tensor]:
     "Brightness and contrast of each row of `u`."
-    m, p, log_low = tfms.max_lighting, tfms.p_lighting, math.log(1 - tfms.max_lighting)
+    m = tfms.max_lighting
+    p = tfms.p_lighting
+    log_low = math.log(1 - tfms.max_lighting)
     grey = _draw(u[:, 12:13], u[:, 13:14], .5*(1 - m), .5*(1 + m), p, off=.5)
     contrast = _draw(u[:, 14:15], u[:, 15:16], log_low, -log_low, p).exp()
     return torch.logit(grey).float(), contrast.float()
@@ -236,20 +245,25 @@ def _to_float(xb:Tensor) -> Tensor: return xb.float().div_(255) if xb.dtype == t
 def _transform(xb:Tensor, params:TfmParams) -> Tensor:
     "Geometry, then lighting."
     xb = _to_float(xb)
-    if params.homography is not None: xb = resample(xb, params.homography)
-    if params.brightness is not None: xb = relight(xb, params.brightness, params.contrast)
+    if params.homography is not None:
+        xb = resample(xb, params.homography)
+    if params.brightness is not None:
+        xb = relight(xb, params.brightness, params.contrast)
     return xb
 
 def _transform_batch(xb:Tensor, params:TfmParams) -> Tensor:
     "As `_transform`, channels last; on a CPU chunk by chunk, and symmetries without sampling."
-    (n, _, h, w), chunk = xb.shape, max(1, len(xb))
+    n, _, h, w = xb.shape
+    chunk = max(1, len(xb))
     if xb.device.type == 'cpu':
         chunk = max(1, torch.get_num_threads()*2**17//(h*w))
         k = _which_symmetry(params.homography, h == w)
-        if k is not None: xb, params = symmetry(xb, k), replace(params, homography=None)
+        if k is not None:
+            xb, params = symmetry(xb, k), replace(params, homography=None)
     if params.homography is params.brightness is None: return _to_float(xb)
     out = torch.empty(xb.shape, device=xb.device, memory_format=torch.channels_last)
-    for i in range(0, n, chunk): out[i:i+chunk] = _transform(xb[i:i+chunk], params[i:i+chunk])
+    for i in range(0, n, chunk):
+        out[i:i+chunk] = _transform(xb[i:i+chunk], params[i:i+chunk])
     return out
 
 # %% ../../nbs/tiles/03_augment.ipynb #c75292b5
@@ -319,7 +333,8 @@ class Transforms:
         "`xb` (n, 3, h, w), bytes or floats in [0, 1], changed as `params` say: float32, new if from bytes."
         _check_batch(xb, params)
         out = _transform_batch(xb, params)
-        for f in self.xtra_tfms: out = _run_extra(f, out)
+        for f in self.xtra_tfms:
+            out = _run_extra(f, out)
         return out.clone() if self.xtra_tfms else out       # an extra may keep what it returned
 
     def __call__(self, xb:Tensor, generator:torch.Generator|None=None) -> Tensor:

@@ -56,7 +56,8 @@ def _why_unreadable(file:str|Path|bytes|Image.Image, error:Exception) -> str:
     if isinstance(error, FileNotFoundError): return 'there is no such file'
     if isinstance(error, IsADirectoryError): return 'this is no file'
     if getattr(error, 'strerror', None): return error.strerror
-    with _source(file) as source: head = source.read(4)
+    with _source(file) as source:
+        head = source.read(4)
     if not head: return 'the file is empty'
     bands = _tiff_bands(file) if isinstance(error, UnidentifiedImageError) else ''
     if bands: return _no_tile(bands)
@@ -90,7 +91,8 @@ def _source(file:str|Path|bytes) -> BinaryIO:
 @contextmanager
 def _naming(file:str|Path|bytes|Image.Image) -> Iterator[None]:
     "What goes wrong in the block becomes a `ValueError` that names the picture, or a `MemoryError`."
-    try: yield
+    try:
+        yield
     except Exception as e:
         no_memory = isinstance(e, MemoryError) or "can't allocate memory" in str(e)     # as torch says
         if no_memory: raise MemoryError(f'too little memory for {_name(file)}') from e
@@ -104,7 +106,8 @@ def _as_stored(file:str|Path|bytes|Image.Image) -> Iterator[Image.Image]:
             if file.format not in (None, 'MPO', *PICTURE_FORMATS): raise _Refused(f'it is {file.format}')
             yield file
         else:
-            with _source(file) as source, Image.open(source, formats=PICTURE_FORMATS) as found: yield found
+            with _source(file) as source, Image.open(source, formats=PICTURE_FORMATS) as found:
+                yield found
 
 # %% ../../nbs/tiles/02_cache.ipynb #457d09d8
 def fit_window(
@@ -125,15 +128,18 @@ def fit_window(
     th, tw = (size, size) if isinstance(size, int) else size
     if not isinstance(size, int): return th, tw, 0, 0
     ratio = min(h/th, w/tw)
-    nh, nw = max(th, round(h/ratio)), max(tw, round(w/ratio))
+    nh = max(th, round(h/ratio))
+    nw = max(tw, round(w/ratio))
     return nh, nw, (nh - th + 1)//2, (nw - tw + 1)//2
 
 def resize(tile:Tensor, size:int|tuple[int,int], mode:str='bilinear') -> Tensor:
     "Scale a tile, antialiased unless `mode` is 'nearest-exact'; the centre is kept where something must go."
-    (h, w), (th, tw) = tile.shape[-2:], (size, size) if isinstance(size, int) else size
+    h, w = tile.shape[-2:]
+    th, tw = (size, size) if isinstance(size, int) else size
     nh, nw, top, left = fit_window(h, w, size)
     if Image.MAX_IMAGE_PIXELS and nh*nw > 2*Image.MAX_IMAGE_PIXELS: raise Image.DecompressionBombError
-    if (nh, nw) != (h, w): tile = F.resize(tile, [nh, nw], F.InterpolationMode(mode), antialias=True)
+    if (nh, nw) != (h, w):
+        tile = F.resize(tile, [nh, nw], F.InterpolationMode(mode), antialias=True)
     return tile[:, top:top + th, left:left + tw].contiguous()
 
 # %% ../../nbs/tiles/02_cache.ipynb #b76a1333
@@ -155,14 +161,17 @@ def _orientation(picture:Image.Image) -> int:   # 1: as stored, 2 to 8: a key of
     if picture.format == 'PNG':
         if getattr(picture, 'fp', None) and _says_nothing(picture): return 1
         picture.load()
-    try: return picture.getexif().get(ExifTags.Base.Orientation, 1)
+    try:
+        return picture.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception: return 1                              # a picture can be whole while its EXIF is not
 
 # %% ../../nbs/tiles/02_cache.ipynb #649adbb2
 class _Room:
     "A number of pixels that all threads together may have in hand."
     def __init__(self, most:int):
-        self.most, self.held, self.changed = most, Counter(), threading.Condition()
+        self.most = most
+        self.held = Counter()
+        self.changed = threading.Condition()
 
     def _admits(self, me:int, n:int) -> bool:
         others = self.held.total() - self.held[me]
@@ -175,7 +184,8 @@ class _Room:
         with self.changed:
             self.changed.wait_for(lambda: self._admits(me, n))
             self.held[me] += n
-        try: yield
+        try:
+            yield
         finally:
             with self.changed:
                 self.held[me] -= n
@@ -235,7 +245,8 @@ def _rgb(picture:Image.Image) -> np.ndarray:
     if deep and pixels.max() < 16: raise _other_range(pixels.min()*256., pixels.max()*256. + 255, '16 bits')
     return pixels
 
-_told, _telling = set(), threading.Lock()
+_told = set()
+_telling = threading.Lock()
 
 def _tell_dropped(file:str|Path|bytes|Image.Image, picture:Image.Image) -> None:
     "One line for each folder whose pictures have a fourth band that says something."
@@ -264,7 +275,8 @@ def decode(
         uint8, RGB, shape (3, h, w), on the CPU
     """
     with open_picture(file, size) as picture:
-        if picture.mode == 'P' and picture.has_transparency_data: picture = picture.convert('RGBA')
+        if picture.mode == 'P' and picture.has_transparency_data:
+            picture = picture.convert('RGBA')
         tile = torch.from_numpy(_rgb(picture)).permute(2, 0, 1)
         _tell_dropped(file, picture)
         return tile.contiguous() if size is None else resize(tile, size)
@@ -301,7 +313,8 @@ _version = 2   # goes up when the same files would give other bytes
 def _key(files:list[str], base:Path, size:tuple[int,int], squish:bool) -> str:
     "A digest, 16 hexadecimal digits, of the paths below `base`, the size, and this code's version."
     h = hashlib.blake2b(f'{_version} {size} {squish}'.encode(), digest_size=8)
-    for f in files: h.update(b'\0' + os.fsencode(os.path.relpath(f, base)))
+    for f in files:
+        h.update(b'\0' + os.fsencode(os.path.relpath(f, base)))
     return h.hexdigest()
 
 def _stats(s:os.stat_result) -> list[int]:
@@ -311,7 +324,8 @@ def _stats(s:os.stat_result) -> list[int]:
 def _stats_now(files:list[str]) -> np.ndarray:    # shape (n, 4); zeros where there is no file
     "What the system says of files."
     def ask(file):
-        try: return _stats(os.stat(file))
+        try:
+            return _stats(os.stat(file))
         except OSError: return [0]*4
     return np.array([ask(file) for file in files], np.uint64)
 
@@ -339,7 +353,8 @@ def _digest(contents:bytes) -> bytes:
 
 def _digest_of(file:str) -> tuple[bytes, list[int]]:
     "Digest and stats of a tile; b'' for what cannot be read."
-    try: contents, stats = _read(file)
+    try:
+        contents, stats = _read(file)
     except ValueError: return b'', [0]*4
     return _digest(contents), stats
 
@@ -360,11 +375,15 @@ def _write_tiles(cache:'TileCache', part:Path, progress:bool) -> dict[str, np.nd
             contents, stats = _read(file)
             return decode(contents, cache.size), _digest(contents), stats
         except ValueError as e: return e
-    bad, digests, all_stats, whole = [], [], [], hashlib.blake2b()
+    bad = []
+    digests = []
+    all_stats = []
+    whole = hashlib.blake2b()
     with open(part, 'wb') as out:
         says = f'reading tiles, {cache.size} px'
         for result in _in_order(read_and_decode, cache.files, cache.workers, says, progress):
-            if isinstance(result, ValueError): bad.append(result)
+            if isinstance(result, ValueError):
+                bad.append(result)
             if bad: continue
             tile, digest, stats = result
             out.write(tile.numpy())
@@ -383,7 +402,8 @@ def _shapes(n:int) -> dict[str, tuple]:
 
 def _mark(file:Path, marker:dict[str, np.ndarray]) -> None:
     "Write the marker of a cache file."
-    with staged(file.with_suffix('.npz')) as temp, open(temp, 'wb') as out: np.savez(out, **marker)
+    with staged(file.with_suffix('.npz')) as temp, open(temp, 'wb') as out:
+        np.savez(out, **marker)
 
 def _unreadable(errors:list, n:int) -> str:
     "What `decode` raised for up to ten of `n` tiles, and the count, in one message."
@@ -394,7 +414,8 @@ def _unreadable(errors:list, n:int) -> str:
 def _marker(file:Path) -> dict[str, np.ndarray]:
     "What the marker of a cache file says; nothing if there is none, or it is damaged."
     try:
-        with np.load(file.with_suffix('.npz')) as stored: return dict(stored)
+        with np.load(file.with_suffix('.npz')) as stored:
+            return dict(stored)
     except Exception: return {}
 
 def _same_tiles(cache:'TileCache', marker:dict[str, np.ndarray], progress:bool) -> bool:
@@ -432,8 +453,10 @@ def _find(cache:'TileCache', file:Path, progress:bool) -> Tensor|None:
             mapped = np.memmap(rows, np.uint8, 'r', shape=cache.shape)      # of the file that was looked at
     except OSError: return None
     if any(not np.array_equal(old[name], marker[name]) for name in old):
-        with suppress(OSError): _mark(file, marker)     # if it cannot be, the digests are asked again
-    with warnings.catch_warnings(action='ignore', category=UserWarning): return torch.from_numpy(mapped)
+        with suppress(OSError):
+            _mark(file, marker)     # if it cannot be, the digests are asked again
+    with warnings.catch_warnings(action='ignore', category=UserWarning):
+        return torch.from_numpy(mapped)
 
 # %% ../../nbs/tiles/02_cache.ipynb #02736bf5
 class TileCache:
@@ -451,11 +474,13 @@ class TileCache:
         folder:str|Path|None=None,# where the cache file goes; None: `.tiles` beside the first tile's folder
         workers:int|None=None,    # threads that decode; None: one a core, at most 16
     ):
-        self.files, self.size = [os.fspath(f) for f in files], size
+        self.files = [os.fspath(f) for f in files]
+        self.size = size
         if not self.files: raise ValueError('no tiles to cache: the list of files is empty.')
         self.shape = (len(self.files), 3, *((size, size) if isinstance(size, int) else size))
         self.folder = Path(folder) if folder else Path(self.files[0]).parent.parent/'.tiles'
-        self.workers, self._tensor = workers or min(16, os.cpu_count() or 1), None
+        self.workers = workers or min(16, os.cpu_count() or 1)
+        self._tensor = None
 
     @property
     def nbytes(self) -> int:   # size of the cache file
@@ -488,7 +513,8 @@ class TileCache:
         Returns:
             itself
         """
-        if self._tensor is None: self._tensor = _open_tiles(self, progress)
+        if self._tensor is None:
+            self._tensor = _open_tiles(self, progress)
         return self
 
     def __len__(self): return len(self.files)
@@ -504,20 +530,24 @@ class TileCache:
 def _read_ahead(file:Path) -> None:
     "Ask the system to read the file ahead, in order, unless it takes more than half of all memory."
     if hasattr(os, 'posix_fadvise') and file.stat().st_size <= free_memory(torch.device('cpu')):
-        with open(file, 'rb') as f: os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+        with open(file, 'rb') as f:
+            os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 def _locked(folder:Path):
     "A context in which no other process builds in `folder`; one line if another has to be waited for."
     lock = FileLock(folder/'.lock')
-    try: return lock.acquire(timeout=0)
-    except Timeout: print(f'another process makes a tile cache in {folder}: waiting for it')
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout:
+        print(f'another process makes a tile cache in {folder}: waiting for it')
     return lock.acquire()
 
 def _build(cache:TileCache, file:Path, progress:bool) -> None:
     "Write the file, then its marker; where the disk has no room, now or half way, say what to do."
     _check_room(file.parent, cache.nbytes)
     try:
-        with staged(file) as part: marker = _write_tiles(cache, part, progress)
+        with staged(file) as part:
+            marker = _write_tiles(cache, part, progress)
         marker['own'] = np.array(_stats(os.stat(file)), np.uint64)
         _mark(file, marker)
     except OSError as e:
@@ -564,14 +594,16 @@ def clear_cache(
     """
     if not Path(folder).is_dir(): raise FileNotFoundError(f'no data folder at {folder}: nothing was removed.')
     where = writable_folder(Path(folder)/'.tiles')
-    try: lock = FileLock(where/'.lock').acquire(timeout=0)
+    try:
+        lock = FileLock(where/'.lock').acquire(timeout=0)
     except Timeout:
         print(f'{where}: nothing removed: a tile cache is being made there. Try again when it is done')
         return 0
     with lock:
         found = [f for f in where.iterdir() if _cache_name.fullmatch(f.name)]
         freed = sum(f.stat().st_size for place in found for f in (place, *place.glob('*')))
-        for f in found: shutil.rmtree(f) if f.is_dir() else f.unlink()
+        for f in found:
+            shutil.rmtree(f) if f.is_dir() else f.unlink()
     whole = sum(f.suffix == '.u8' for f in found)
     print(f'{where}: {freed/1e6:,.1f} MB freed, {whole} cache file{"s"*(whole != 1)} removed')
     return freed

@@ -104,7 +104,8 @@ def set_trainable(
         raise ValueError(f'cannot freeze {n} of {len(groups)} layer groups; one must be left to train.')
     for i, group in enumerate(groups):
         for module in group.modules():
-            for p in module.parameters(recurse=False): p.requires_grad_(i >= n or isinstance(module, _norms))
+            for p in module.parameters(recurse=False):
+                p.requires_grad_(i >= n or isinstance(module, _norms))
 
 def _adamw(groups):
     "AdamW as the lesson uses it: decoupled weight decay on everything, all of a weight's update in one pass."
@@ -124,15 +125,18 @@ def set_hypers(
     """
     for group, lr in zip(opt.param_groups, lrs):
         group['lr'] = float(lr)
-        if 'betas' in group: group['betas'] = (float(mom), group['betas'][1])
-        elif 'momentum' in group: group['momentum'] = float(mom)
+        if 'betas' in group:
+            group['betas'] = (float(mom), group['betas'][1])
+        elif 'momentum' in group:
+            group['momentum'] = float(mom)
 
 # %% ../../nbs/train/05_learner.ipynb #eb2abb92
 class _CtrlC:
     "`with` it, Ctrl-C waits until the block is done: for what must be whole. `watch` stands around it."
     def __init__(self): self.blocks, self.pressed = 0, False
 
-    def __enter__(self): self.blocks += 1
+    def __enter__(self):
+        self.blocks += 1
 
     def __exit__(self, *_):
         self.blocks -= 1
@@ -145,14 +149,18 @@ class _CtrlC:
         "Once for many blocks, as it costs more. Only the main thread ever gets a Ctrl-C."
         before = signal.getsignal(signal.SIGINT)
         def note(number, frame):
-            if self.blocks: self.pressed = True
-            else: before(number, frame)
+            if self.blocks:
+                self.pressed = True
+            else:
+                before(number, frame)
         mine = threading.current_thread() is threading.main_thread() and callable(before)
         try:
-            if mine: signal.signal(signal.SIGINT, note)
+            if mine:
+                signal.signal(signal.SIGINT, note)
             yield
         finally:
-            if mine: signal.signal(signal.SIGINT, before)
+            if mine:
+                signal.signal(signal.SIGINT, before)
 
 def _stopped(text:str) -> KeyboardInterrupt:
     "What a notebook shows as one line."
@@ -163,7 +171,8 @@ def _stopped(text:str) -> KeyboardInterrupt:
 @contextmanager
 def _explained(say:Callable): # `() -> what a Ctrl-C left`
     "Errors that a run ends with say what to do."
-    try: yield
+    try:
+        yield
     except KeyboardInterrupt: raise _stopped(say()) from None
     except torch.OutOfMemoryError as e:
         e.add_note('suggest_bs(learn) works out how many tiles fit. Use databunch(bs=...) with that.')
@@ -185,7 +194,8 @@ def metric_name(
     Returns:
         what its column is called
     """
-    while isinstance(metric, partial): metric = metric.func
+    while isinstance(metric, partial):
+        metric = metric.func
     return getattr(metric, '__name__', type(metric).__name__)
 
 def _names(metrics) -> list[str]:
@@ -211,7 +221,9 @@ def _try_metric(metric, logits:Tensor, targs:Tensor) -> None:
     counts = hasattr(metric, 'update')
     try:
         with redirect_stdout(io.StringIO()):
-            if counts: metric.reset(); metric.update(logits, targs)
+            if counts:
+                metric.reset()
+                metric.update(logits, targs)
             _scalar(metric, metric.compute() if counts else metric(logits, targs))
     except Exception as e:
         said = f'metric {metric_name(metric)} was tried on two training tiles before the first step'
@@ -225,9 +237,11 @@ def _try_metrics(learn, xb, yb) -> None:
         raise TypeError(f'the targets of a batch are a {type(yb).__name__}; a Learner trains on one tensor '
                         'of them. Has the loader labels?')
     if not learn.metrics or not len(learn.data.valid_dl or ()): return
-    with torch.no_grad(): logits = learn._eval_forward()(xb)[:2]    # a compiled network keeps to its shape
+    with torch.no_grad():
+        logits = learn._eval_forward()(xb)[:2]    # a compiled network keeps to its shape
     learn.model.train()
-    for metric in learn.metrics: _try_metric(metric, logits, yb[:2].to(logits.device))
+    for metric in learn.metrics:
+        _try_metric(metric, logits, yb[:2].to(logits.device))
 
 _no_targets = ('this loader has no targets, so nothing can be scored; get_preds(dl) predicts its tiles. '
                "For a score, label them: ImageList...label_from_df(...), and pass that data's valid_dl.")
@@ -258,17 +272,21 @@ def evaluate(
     """
     running = [m for m in metrics if hasattr(m, 'update')]
     keep, total, n, logits, targs = keep or len(running) < len(metrics), 0., 0, [], []
-    for m in running: m.reset()
+    for m in running:
+        m.reset()
     with torch.no_grad(), _explained(lambda: f'{label} stopped: nothing was changed.'):
         for xb, yb in progress(iter(dl), total=len(dl), desc=label):
             out = predict(xb)
             n += len(xb)
-            if keep: logits.append(out)
+            if keep:
+                logits.append(out)
             if yb is None: continue
             yb = to_device(yb, out.device)
             total = total + loss_func(out, yb) * len(xb)
-            for m in running: m.update(out, yb)
-            if keep: targs.append(yb)
+            for m in running:
+                m.update(out, yb)
+            if keep:
+                targs.append(yb)
         if not n: raise ValueError('no batches to evaluate: the loader is empty.')
         if metrics and yb is None: raise ValueError(_no_targets)
         logits = torch.cat(logits) if keep else None
@@ -292,20 +310,26 @@ def model_summary(
     Returns:
         a table: layer, output shape, parameters, trainable
     """
-    lines, hooks, was_training = [], [], model.training
+    lines = []
+    hooks = []
+    was_training = model.training
     def note(module, _, out):
         own = list(module.parameters(recurse=False))
         shape = list(out.shape[1:]) if isinstance(out, Tensor) else ''
         lines.append((type(module).__name__, shape, f'{_count(own):,}', any(p.requires_grad for p in own)))
     for module in model.modules():
-        if not list(module.children()): hooks.append(module.register_forward_hook(note))
+        if not list(module.children()):
+            hooks.append(module.register_forward_hook(note))
     try:
-        with torch.no_grad(): model.eval()(xb[:1])
+        with torch.no_grad():
+            model.eval()(xb[:1])
     finally:
         model.train(was_training)
-        for hook in hooks: hook.remove()
+        for hook in hooks:
+            hook.remove()
     lines = [('Layer (type)', 'Output Shape', 'Param #', 'Trainable'), *lines]
-    total, trainable = _count(model.parameters()), _count(p for p in model.parameters() if p.requires_grad)
+    total = _count(model.parameters())
+    trainable = _count(p for p in model.parameters() if p.requires_grad)
     return '\n'.join([*(f'{a:<24}{b!s:<20}{c:>12}  {d}' for a, b, c, d in lines), '',
                       f'Total params: {total:,}', f'Total trainable params: {trainable:,}',
                       f'Total non-trainable params: {total - trainable:,}'])
@@ -334,8 +358,10 @@ def _add(sha, value, name:str) -> None:
             _add(sha, v, f'{name}.{k}')
     elif isinstance(value, (list, tuple)):
         sha.update(f'{type(value).__name__} {len(value)} '.encode())
-        for v in value: _add(sha, v, f'an item of {name}')
-    elif value is None or type(value) in (str, int, float, bool): sha.update(f'{value!r} '.encode())
+        for v in value:
+            _add(sha, v, f'an item of {name}')
+    elif value is None or type(value) in (str, int, float, bool):
+        sha.update(f'{value!r} '.encode())
     else: raise ValueError(f'{name} is a {type(value).__name__}; tensors, text and numbers can be kept')
 
 def state_digest(state:dict) -> str: # SHA-256, in hexadecimal
@@ -362,7 +388,8 @@ def save_state(
     """
     memory = io.BytesIO()    # torch.save itself would hide that a disk is full
     torch.save({**state, 'digest': state_digest(state)}, memory)
-    with staged(file) as temp: temp.write_bytes(memory.getbuffer())
+    with staged(file) as temp:
+        temp.write_bytes(memory.getbuffer())
 
 # %% ../../nbs/train/05_learner.ipynb #3f7de821
 def _check_zip(f) -> None:
@@ -378,7 +405,8 @@ def _check_zip(f) -> None:
 def _open_pickled(f): # what `torch.save` wrote
     "Read tensors and plain values from an open file. Raises whatever PyTorch raises, `ValueError` for code."
     try:
-        if zipfile.is_zipfile(f): _check_zip(f)
+        if zipfile.is_zipfile(f):
+            _check_zip(f)
         f.seek(0)
         return torch.load(f, map_location='cpu', weights_only=True)
     except Exception as e:
@@ -393,7 +421,8 @@ def read_pickled(file:Path, most:int, what:str):
     size = file.stat().st_size
     if size > most: raise ValueError(f'{file} has {size/1e6:,.0f} MB, far more than this network fills.')
     with open(file, 'rb') as f:
-        try: return _open_pickled(f)
+        try:
+            return _open_pickled(f)
         except Exception as e:
             why = str(e) if type(e) is ValueError else f'{type(e).__name__}: {one_line(str(e))[:120]}'
             raise ValueError(f'{file} is not {what}, or is damaged: {why}') from e
@@ -403,7 +432,9 @@ def is_state(o) -> bool: # a state dict: names and tensors
 
 def _is_opt(opt) -> bool: # an optimizer's state as `save` keeps it; earlier versions had it by position
     if not isinstance(opt, dict) or 'param_groups' in opt: return isinstance(opt, (dict, type(None)))
-    kind, names, state = opt.get('kind'), opt.get('names'), opt.get('state')
+    kind = opt.get('kind')
+    names = opt.get('names')
+    state = opt.get('state')
     if not isinstance(kind, str) or not isinstance(names, list) or not isinstance(state, dict): return False
     if not all(isinstance(name, str) for name in names): return False
     return {*names} >= {*state} and all(isinstance(kept, dict) for kept in state.values())
@@ -446,7 +477,7 @@ def _form(value) -> str:
 
 def differing_tensors(theirs:dict, ours:dict) -> list[str]:
     "What one side lacks, or has in another form: the first three, and how many more."
-    form = lambda state, name: _form(state[name]) if name in state else 'absent'
+    def form(state, name): return _form(state[name]) if name in state else 'absent'
     found = [f'{one_line(k)}: {form(theirs, k)} in the file, {form(ours, k)} here'
              for k in {**theirs, **ours} if form(theirs, k) != form(ours, k)]
     return found[:3] + ([f'and {len(found) - 3} more tensors'] if len(found) > 3 else [])
@@ -455,18 +486,19 @@ def _difference(name:str, theirs, ours) -> str:
     "A fact that differs; of two lists, what only one has."
     if not isinstance(theirs, list) or not isinstance(ours, list):
         return f'{name} is {repr(theirs)[:200]} in the file, {repr(ours)[:200]} here'
-    there, here = set(map(repr, theirs)), set(map(repr, ours))
+    there = set(map(repr, theirs))
+    here = set(map(repr, ours))
     if there == here: return f'{name} are in another order'
     only = [', '.join(sorted(a - b))[:200] or 'nothing' for a, b in ((there, here), (here, there))]
     return f'{len(theirs)} {name} in the file, {len(ours)} here: only there {only[0]}; only here {only[1]}'
 
 _layouts = ('create_cnn', '0.', '1.'), ('unet_learner', 'body.', 'decoder.')   # body and the rest
 
-def body_of_state(state:dict) -> tuple[str, dict]: # who makes such networks, the body's tensors; else '' and {}
+def body_of_state(state:dict) -> tuple[str, dict]: # who makes such networks, the body's tensors; or '', {}
     """The body in the state dict of a network of ours.
 
     Returns:
-        who makes such networks, the body's tensors; else '' and {}
+        who makes such networks, the body's tensors; or '', {}
     """
     for maker, body, rest in _layouts:
         inside = {k.removeprefix(body): v for k, v in state.items() if k.startswith(body)}
@@ -480,7 +512,8 @@ def _check_fits(file:Path, state:dict, model:nn.Module, facts:dict) -> None:
     differ = [_difference(k, theirs.get(k), v) for k, v in facts.items() if repr(theirs.get(k)) != repr(v)]
     differ += differing_tensors(state['model'], model.state_dict())
     if not differ: return
-    maker, arch = body_of_state(state['model'])[0], theirs.get('arch')
+    maker = body_of_state(state['model'])[0]
+    arch = theirs.get('arch')
     take = f' To take its body over, with a new end: {maker}(data, {arch!r}, weights={str(file)!r}).'
     known = maker and isinstance(arch, str) and arch.isidentifier()
     raise ValueError(f'{file} does not fit this learner: {"; ".join(differ)}. Build the learner as it was '
@@ -513,7 +546,8 @@ def load_state(
         _check_parts(state)
     except (ValueError, RecursionError) as e:
         raise ValueError(f'{file} is not {what}, or is damaged: {e}.') from e
-    if 'digest' not in state: print(f'{file.name}: an earlier version wrote it, without a digest')
+    if 'digest' not in state:
+        print(f'{file.name}: an earlier version wrote it, without a digest')
     _check_fits(file, state, model, facts)
     return state
 
@@ -534,7 +568,8 @@ def _stage(learn, file:Path, with_opt:bool) -> dict:
     opt = _opt_to_keep(learn) if with_opt else None
     facts = {**learn._facts(), 'version': __version__}
     state = {'model': learn.model.state_dict(), 'opt': opt, 'facts': facts}
-    try: _check_parts(state)
+    try:
+        _check_parts(state)
     except ValueError as e: raise ValueError(f'{file} was not written: {e}.') from e
     return state
 
@@ -542,7 +577,8 @@ def _opt_as_made(learn) -> tuple[str, dict]: # its kind; parameter -> what it re
     "What the learner's optimizer would hold, found by a step of a new one on zeros in place of the weights."
     groups = [[p for p in group.parameters() if p.requires_grad] for group in learn.layer_groups]
     twins = {p: torch.zeros_like(p).requires_grad_() for group in groups for p in group}
-    for twin in twins.values(): twin.grad = torch.zeros_like(twin)
+    for twin in twins.values():
+        twin.grad = torch.zeros_like(twin)
     stand_ins = [[twins[p] for p in group] for group in groups]
     opt = learn.opt_func([{'params': params, 'weight_decay': learn.wd} for params in stand_ins])
     set_hypers(opt, [0.]*len(groups), 0.9)
@@ -570,15 +606,21 @@ def _memory(learn, opt:dict, name:str) -> dict: # parameter -> what is remembere
     Empty where it cannot go on, and a printed line says why. Raises `ValueError` for numbers that do not fit.
     """
     kind, made = _opt_as_made(learn)
-    params, why = _named(learn, made), ''
-    if 'param_groups' in opt: why = 'an earlier version kept the optimizer without names'
-    elif opt['kind'] != kind: why = f'the optimizer was {one_line(opt["kind"])[:40]} then, it is {kind} now'
-    elif {*opt['names']} != {*params}: why = 'other layers were trainable then'
-    if why: print(f'{name}: {why}; weights loaded, the optimizer is new')
+    params = _named(learn, made)
+    why = ''
+    if 'param_groups' in opt:
+        why = 'an earlier version kept the optimizer without names'
+    elif opt['kind'] != kind:
+        why = f'the optimizer was {one_line(opt["kind"])[:40]} then, it is {kind} now'
+    elif {*opt['names']} != {*params}:
+        why = 'other layers were trainable then'
+    if why:
+        print(f'{name}: {why}; weights loaded, the optimizer is new')
     if why: return {}
     kept = {params[n]: opt['state'][n] for n in params if n in opt['state']}
     by_name = {n: made[params[n]] for n in opt['state']}
-    try: _check_memory(_flat(opt['state']), _flat(by_name))
+    try:
+        _check_memory(_flat(opt['state']), _flat(by_name))
     except ValueError as e:
         raise ValueError(f'{name}: the optimizer in this file does not fit: {e}. '
                          f'load({name!r}, with_opt=False) takes the weights alone.') from e
@@ -589,12 +631,14 @@ def _memory(learn, opt:dict, name:str) -> dict: # parameter -> what is remembere
 
 # %% ../../nbs/train/05_learner.ipynb #c28b6ff6
 def _notify(learn, event):
-    for cb in learn.callbacks: getattr(cb, event)(learn)
+    for cb in learn.callbacks:
+        getattr(cb, event)(learn)
 
 def _end(learn, own):
     "Leave the learner its `own` callbacks, no gradients, a scaler between two steps; run every `after_fit`."
     with ExitStack() as stack:
-        for cb in reversed(learn.callbacks): stack.callback(cb.after_fit, learn)
+        for cb in reversed(learn.callbacks):
+            stack.callback(cb.after_fit, learn)
         with learn._ctrl_c:
             learn.callbacks = own
             learn.opt.zero_grad()
@@ -631,7 +675,8 @@ def _use_wd(learn, wd:float|None):
     wd = learn.wd if wd is None else wd
     if not isinstance(wd, Real) or not 0 <= wd < math.inf:
         raise ValueError(f'wd is {wd!r}; weight decay is a number, 0 or more. The lesson uses 0.01.')
-    for group in learn.opt.param_groups: group['weight_decay'] = wd
+    for group in learn.opt.param_groups:
+        group['weight_decay'] = wd
 
 # %% ../../nbs/train/05_learner.ipynb #ea450650
 def _put_back(learn, start, what):
@@ -646,12 +691,14 @@ def _put_back(learn, start, what):
 
 def _train_epoch(learn, start, lrs, moms):
     "Train on every batch once; `lrs` is (steps, groups), `moms` (steps,), `start` the weights to go back to."
-    record, losses = learn.recorder.records[-1], []
+    record = learn.recorder.records[-1]
+    losses = []
     learn.model.train()
     try:
         batches = progress(iter(learn.data.train_dl), total=len(lrs), desc=f'epoch {learn.epoch}')
         for learn.step, (xb, yb) in enumerate(batches):
-            if learn.epoch == learn.step == 0: _try_metrics(learn, xb, yb)
+            if learn.epoch == learn.step == 0:
+                _try_metrics(learn, xb, yb)
             set_hypers(learn.opt, lrs[learn.step], moms[learn.step])
             _train_step(learn, xb, yb, losses)
             _notify(learn, 'after_batch')
@@ -675,19 +722,23 @@ def _epoch(learn, lrs, moms) -> dict:
     if not len(learn.data.valid_dl or ()): return dict.fromkeys(['valid_loss', *_names(learn.metrics)])
     scores = learn.validate()
     loss = scores['valid_loss']
-    if not math.isfinite(loss): _put_back(learn, start, f'the validation loss is {loss} at the end')
+    if not math.isfinite(loss):
+        _put_back(learn, start, f'the validation loss is {loss} at the end')
     return scores
 
 # %% ../../nbs/train/05_learner.ipynb #08a02765
 def _epochs(learn, record, lrs, moms, callbacks):
     "Train for `len(lrs)` steps, in whole epochs."
-    steps, own = len(learn.data.train_dl), learn.callbacks
-    learn.callbacks, learn.stop = [*own, *callbacks], False
+    steps = len(learn.data.train_dl)
+    own = learn.callbacks
+    learn.callbacks = [*own, *callbacks]
+    learn.stop = False
     table = LiveTable(['epoch', 'train_loss', 'valid_loss', *_names(learn.metrics), 'time'])
     try:
         _notify(learn, 'before_fit')
         for learn.epoch in range(len(lrs) // steps):
-            began, rows = time.monotonic(), slice(learn.epoch * steps, (learn.epoch + 1) * steps)
+            began = time.monotonic()
+            rows = slice(learn.epoch * steps, (learn.epoch + 1) * steps)
             _notify(learn, 'before_epoch')
             scores = _epoch(learn, lrs[rows], moms[rows])
             record.valid_losses.append(scores.pop('valid_loss'))
@@ -699,15 +750,16 @@ def _epochs(learn, record, lrs, moms, callbacks):
             _notify(learn, 'after_epoch')
             if learn.stop: break
         record.complete = True
-    finally: _end(learn, own)
+    finally:
+        _end(learn, own)
 
 def _fit(learn, lrs, moms, wd, callbacks, stage):
     "The body of `fit` and `fit_one_cycle`: a record, and a word on what an error or Ctrl-C left."
     _use_wd(learn, wd)
     record = FitRecord(stage=stage)
     learn.recorder.records.append(record)
-    say = lambda: (f'stopped after {len(record.losses):,} of {len(lrs):,} steps: weights, optimizer and '
-                   'recorder are those of the last whole step. Fit again to go on, or load a stage.')
+    def say(): return (f'stopped after {len(record.losses):,} of {len(lrs):,} steps: weights, optimizer and '
+                       'recorder are those of the last whole step. Fit again to go on, or load a stage.')
     with _explained(say), learn._ctrl_c.watch(), tuned_kernels(learn.device):
         _epochs(learn, record, lrs, moms, callbacks)
 
@@ -716,7 +768,10 @@ def _fit(learn, lrs, moms, wd, callbacks, stage):
 def _unchanged(learn):
     "Lend the learner a new optimizer; afterwards it, weights, buffers and random state are what they were."
     state = {k: v.clone() for k, v in learn.model.state_dict().items()}
-    opt, scaler, training, put_back = learn.opt, learn.scaler, learn.model.training, keep_random_state()
+    opt = learn.opt
+    scaler = learn.scaler
+    training = learn.model.training
+    put_back = keep_random_state()
     with learn._ctrl_c.watch(), tuned_kernels(learn.device):
         try:
             learn.reset_opt()
@@ -725,20 +780,25 @@ def _unchanged(learn):
             with learn._ctrl_c:
                 put_back()
                 learn.opt.zero_grad()
-                learn.opt, learn.scaler = opt, scaler
+                learn.opt = opt
+                learn.scaler = scaler
                 learn.model.load_state_dict(state)
                 learn.model.train(training)
 
 # %% ../../nbs/train/05_learner.ipynb #a13dfea8
 def _endless(dl):
     "The batches of `dl`, again and again."
-    while True: yield from dl
+    while True:
+        yield from dl
 
 def _lr_find(learn, start, end, num_it, stop_div, wd):
     "One batch for each rate of the grid, until the smoothed loss is four times its best."
-    grid, record, best = lr_grid(start, end, num_it), FitRecord('lr_find'), math.inf
+    grid = lr_grid(start, end, num_it)
+    record = FitRecord('lr_find')
+    best = math.inf
     learn.recorder.records.append(record)
-    losses, say = [], lambda: 'lr_find stopped: weights, optimizer and random state are what they were.'
+    losses = []
+    def say(): return 'lr_find stopped: weights, optimizer and random state are what they were.'
     with _explained(say), _unchanged(learn):
         _use_wd(learn, wd)
         learn.model.train()
@@ -756,7 +816,8 @@ def _lr_find(learn, start, end, num_it, stop_div, wd):
                 smoothed = record.smoothed()[-1]
                 best = min(best, smoothed)
                 if stop_div and smoothed > 4 * best: break
-        finally: _end(learn, learn.callbacks)
+        finally:
+            _end(learn, learn.callbacks)
     return record
 
 # %% ../../nbs/train/05_learner.ipynb #fd0ea26a
@@ -774,7 +835,8 @@ _too_few = 'Too few points for a suggestion: run lr_find with more steps, or plo
 # %% ../../nbs/train/05_learner.ipynb #ea172276
 class Recorder:
     "Remembers every `fit` and `lr_find` of a learner, and draws them."
-    def __init__(self): self.records:list[FitRecord] = []
+    def __init__(self):
+        self.records:list[FitRecord] = []
 
     def __getattr__(self, name): # asked for what is not there
         raise _not_here(self, name)
@@ -824,12 +886,14 @@ class Recorder:
         """
         record, ax = self._last('lr_find'), _axes(ax, 'Learning rate', 'Loss', xscale='log')
         keep = slice(skip_start, max(len(record.losses) - skip_end, skip_start + 1))
-        lrs, losses = np.array(record.lrs)[:, -1], record.smoothed()
+        lrs = np.array(record.lrs)[:, -1]
+        losses = record.smoothed()
         ax.plot(lrs[keep], losses[keep])
         if suggestion:
             found = suggest_lr(lrs, losses, skip_start, skip_end)
             print(found or _too_few)
-            if found: ax.plot(found.min_grad_lr, losses[lrs == found.min_grad_lr], 'o', color='red')
+            if found:
+                ax.plot(found.min_grad_lr, losses[lrs == found.min_grad_lr], 'o', color='red')
         return ax
 
     def plot_losses(self,
@@ -869,9 +933,12 @@ class Recorder:
         """
         record, ax = self._last('fit', fit), _axes(ax, 'Batches processed', 'Learning rate')
         rates = np.array(record.lrs).T
-        for i, rate in enumerate(rates): ax.plot(rate, label=f'group {i}')
-        if len(rates) > 1: ax.legend(loc='lower center', bbox_to_anchor=(0.5, 1), ncols=len(rates))
-        if show_moms: _axes(ax.twinx(), 'Batches processed', 'Momentum').plot(record.moms, '--', color='grey')
+        for i, rate in enumerate(rates):
+            ax.plot(rate, label=f'group {i}')
+        if len(rates) > 1:
+            ax.legend(loc='lower center', bbox_to_anchor=(0.5, 1), ncols=len(rates))
+        if show_moms:
+            _axes(ax.twinx(), 'Batches processed', 'Momentum').plot(record.moms, '--', color='grey')
         return ax
 
     def plot_metrics(self,
@@ -909,7 +976,8 @@ def _not_here(o, name:str) -> AttributeError: # naming today's call for a name o
 
 def _describe(learn) -> str:
     "What a learner is, in three lines."
-    data, fits = learn.data, learn.recorder.fits
+    data = learn.data
+    fits = learn.recorder.fits
     steps = sum(len(r.losses) for r in fits)
     told = dict(loss=metric_name(learn.loss_func), metrics=_names(learn.metrics), thresh=learn.thresh,
                 precision=learn.precision, device=str(learn.device))
@@ -933,7 +1001,8 @@ def _check_classes(data, new, what:str) -> None:
 
 def _check_kind(data, new, what:str) -> None:
     "Raise `ValueError` where targets are of another kind than the model was built for."
-    ours, theirs = target_kind(data), target_kind(new)
+    ours = target_kind(data)
+    theirs = target_kind(new)
     if None in (ours, theirs) or ours is theirs: return
     raise ValueError(f'{what} has targets of the kind {theirs.__name__}, the model was built for '
                      f'{ours.__name__}: label its tiles in the same way; several labels: label_delim=.')
@@ -945,12 +1014,13 @@ def _numbers(stats) -> list|None:
 def _check_stats(data, new, what:str) -> None:
     "Raise `ValueError` where tiles are normalised otherwise, or have another number of channels."
     if not (hasattr(data, 'stats') and hasattr(new, 'stats')): return
-    ours, theirs = _numbers(data.stats), _numbers(new.stats)
+    ours = _numbers(data.stats)
+    theirs = _numbers(new.stats)
     if None in (ours, theirs) and ours == theirs: return
     if ours and theirs and len(ours) == len(theirs) and np.allclose(ours, theirs): return
     known = ours and len(ours) == 6 and np.allclose(ours, _numbers(imagenet_stats))
     cure = f'.normalize({"imagenet_stats" if known else "learn.data.stats"})' if ours else 'no .normalize()'
-    shown = lambda stats: 'not at all' if stats is None else f'with {np.round(stats, 3).tolist()}'
+    def shown(stats): return 'not at all' if stats is None else f'with {np.round(stats, 3).tolist()}'
     raise ValueError(f'{what} is normalised {shown(theirs)}, the tiles that the model knows {shown(ours)}: '
                      f'it would see other colours. Make it with {cure}.')
 
@@ -961,7 +1031,8 @@ def _check_loader(data, dl, scored:bool) -> None:
     if scored and not getattr(dl, 'has_targets', True): raise ValueError(_no_targets)
     _check_classes(data, dl, 'this loader')
     _check_stats(data, dl, 'this loader')
-    if scored: _check_kind(data, dl, 'this loader')
+    if scored:
+        _check_kind(data, dl, 'this loader')
 
 def _check_data(learn, new) -> None:
     "Raise `ValueError` where a model cannot go on with other data."
@@ -971,7 +1042,7 @@ def _check_data(learn, new) -> None:
     channels = [getattr(data, 'channels', 3) for data in (learn.data, new)]
     if channels[0] != channels[1]:
         raise ValueError(f'the new data has tiles of {channels[1]} channels, the model takes {channels[0]}.')
-    place = lambda device: (torch.device(device).type, torch.device(device).index or 0)
+    def place(device): return (torch.device(device).type, torch.device(device).index or 0)
     if place(new.device) != place(learn.device):
         raise ValueError(f'the new data is on {new.device}, the model on {learn.device}: '
                          'use databunch(device=).')
@@ -984,7 +1055,8 @@ _implied = {nn.BCEWithLogitsLoss: 'sigmoid', F.binary_cross_entropy_with_logits:
 
 def _implied_by(loss_func) -> str|Callable|None:
     "What one of PyTorch's losses says about its logits; None for any other."
-    while isinstance(loss_func, partial): loss_func = loss_func.func
+    while isinstance(loss_func, partial):
+        loss_func = loss_func.func
     kinds = [loss_func] if hasattr(loss_func, '__name__') else type(loss_func).__mro__
     return next((_implied[kind] for kind in kinds if kind in _implied), None)
 
@@ -1037,11 +1109,14 @@ def _check_metric(learn, metric) -> None:
     "Raise `TypeError` for what is no metric; say where it has another rule than the learner predicts by."
     if not callable(metric) and not hasattr(metric, 'update'):
         raise TypeError(f'{metric!r} is no metric: give a function of (logits, targets).')
-    func, settings = metric, getattr(metric, 'keywords', {})
-    while isinstance(func, partial): func = func.func
+    func = metric
+    settings = getattr(metric, 'keywords', {})
+    while isinstance(func, partial):
+        func = func.func
     if func in (accuracy_thresh, fbeta):
         settings = {k: p.default for k, p in inspect.signature(metric).parameters.items()}
-        ours, theirs = learn.activation, settings['activation']
+        ours = learn.activation
+        theirs = settings['activation']
         if ours is not activation_of(None, None, theirs):
             print(f'{metric_name(metric)} takes {theirs} of the logits, the learner '
                   f'{getattr(ours, "__name__", ours)}: partial({metric_name(metric)}, activation=...)')
@@ -1080,18 +1155,32 @@ class Learner:
         arch:str='',                        # the architecture's name, kept in saved files
         activation:str|Callable|None=None,  # logits -> probabilities; by default see `activation_of`
     ):
-        self.model, self.device, self._data = model.to(data.device), torch.device(data.device), data
+        self.model = model.to(data.device)
+        self.device = torch.device(data.device)
+        self._data = data
         self.loss_func = _moved(loss_func or data.loss_func, self.device)
         metrics = list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
-        self.layer_groups, self.callbacks = list(layer_groups or [model]), list(callbacks)
-        self.wd, self.opt_func, self.arch = wd, opt_func, arch
-        self.activation, self._ctrl_c = activation, _CtrlC()
+        self.layer_groups = list(layer_groups or [model])
+        self.callbacks = list(callbacks)
+        self.wd = wd
+        self.opt_func = opt_func
+        self.arch = arch
+        self.activation = activation
+        self._ctrl_c = _CtrlC()
         self.thresh = check_thresh(thresh, len(getattr(data, 'classes', ())))
         self.precision = pick_precision(precision, self.device)
-        self.recorder, self.opt, self.scaler = Recorder(), None, None
-        self.epoch, self.step, self.stop, self.xb, self.yb, self.loss = 0, 0, False, None, None, None
+        self.recorder = Recorder()
+        self.opt = None
+        self.scaler = None
+        self.epoch = 0
+        self.step = 0
+        self.stop = False
+        self.xb = None
+        self.yb = None
+        self.loss = None
         _check_loss(self)
-        for m in metrics: _check_metric(self, m)
+        for m in metrics:
+            _check_metric(self, m)
         self.metrics = [_moved(m, self.device) for m in metrics]
         self.reset_opt()
 
@@ -1125,7 +1214,8 @@ class Learner:
 
     @activation.setter
     def activation(self, new):
-        if isinstance(new, str): activation_of(None, None, new)     # raises for a name that is none
+        if isinstance(new, str):
+            activation_of(None, None, new)     # raises for a name that is none
         self._given = new
 
     def forward(self,
@@ -1140,7 +1230,8 @@ class Learner:
             logits in fp32
         """
         dtype = dtypes[self.precision]
-        with torch.autocast(self.device.type, dtype, enabled=dtype is not None): return self.model(xb).float()
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+            return self.model(xb).float()
 
     def reset_opt(self) -> None:
         "A new optimizer over what can be trained, one parameter group for each layer group."
@@ -1278,8 +1369,9 @@ class Learner:
         Returns:
             probabilities (n, c), and targets or None, on the CPU
         """
-        if ds_type is not None: _check_loader(self.data, str(ds_type), False)
-        no_loss = lambda out, yb: 0.
+        if ds_type is not None:
+            _check_loader(self.data, str(ds_type), False)
+        def no_loss(out, yb): return 0.
         _, _, out, targs = evaluate(self._eval_forward(), self._loader(dl), no_loss, (), True, 'predict')
         probs = out if logits else self.activation(out)
         return probs.cpu(), None if targs is None else targs.cpu()
@@ -1291,7 +1383,8 @@ class Learner:
     def _loader(self, dl=None, scored=False):
         own = dl is None
         dl = self.data.valid_dl if own else dl
-        if not own: _check_loader(self.data, dl, scored)
+        if not own:
+            _check_loader(self.data, dl, scored)
         if not len(dl or ()): raise ValueError('nothing to validate on: split_by_rand_pct, or pass a loader.')
         return dl
 
@@ -1333,8 +1426,10 @@ class Learner:
         Returns:
             itself
         """
-        file, beside = self._file(name), Path(self.data.path)/'models'/f'{name}.pth'
-        if not file.exists() and beside.exists(): file = beside  # a folder that can be read, not written to
+        file = self._file(name)
+        beside = Path(self.data.path)/'models'/f'{name}.pth'
+        if not file.exists() and beside.exists():
+            file = beside  # a folder that can be read, not written to
         state = load_state(file, self.model, self._facts())
         memory = _memory(self, state['opt'], name) if with_opt and state['opt'] is not None else {}
         with self._ctrl_c.watch(), self._ctrl_c:    # all of it changes, or nothing
@@ -1388,7 +1483,8 @@ def suggest_bs(
         rows = torch.arange(4, device=learn.device) % len(xb)
         two, four = (_kept_bytes(learn, xb[rows[:n]], yb[rows[:n]]) for n in (2, 4))
     trained = sum(p.nbytes for p in learn.model.parameters() if p.requires_grad)
-    fixed, each = 2*two - four + 3*trained, max(1, .75*(four - two))  # gradients, Adam's two averages
+    fixed = 2*two - four + 3*trained
+    each = max(1, .75*(four - two))  # gradients, Adam's two averages
     text = f'{each/1e6:,.1f} MB a tile and {fixed/1e6:,.1f} MB besides, of {memory/1e6:,.0f} MB'
     fit = (memory - fixed)/each
     if fit < 2: raise MemoryError(f'no batch fits: {text}. Choose a smaller size or network.')

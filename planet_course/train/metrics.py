@@ -61,7 +61,8 @@ def _thresh_on(logits:Tensor, thresh) -> Tensor: # 0-d or (c,), where the logits
 def _given(logits:Tensor, targs:Tensor, thresh, activation) -> Tensor: # bool, (n, c)
     "Which labels are given; raises what `check_multi` raises."
     _check_shapes(logits, targs)
-    if activation == 'sigmoid': _say_probs(logits)
+    if activation == 'sigmoid':
+        _say_probs(logits)
     to_probs = activations[activation] if activation in activations else activation
     return to_probs(logits) > _thresh_on(logits, thresh)
 
@@ -125,7 +126,8 @@ def fbeta_by_tile(
     Returns:
         shape (n,), each in [0, 1]
     """
-    hits, b2 = (pred & true.bool()).sum(1), beta**2
+    hits = (pred & true.bool()).sum(1)
+    b2 = beta**2
     return (1 + b2)*hits / (b2*true.sum(1) + pred.sum(1)).clamp(min=1e-9)
 
 def fbeta(

@@ -89,8 +89,11 @@ def one_cycle(
     if not (1 <= div_factor < math.inf and 1 <= final_div < math.inf):
         raise ValueError(f'div_factor={div_factor!r}, final_div={final_div!r}: each is at least 1.')
     peak = np.array([_check_rate(float(lr), 'a rate in max_lrs') for lr in np.atleast_1d(max_lrs)])
-    t, up = np.arange(int(steps)), max(int(steps*pct_start), 1)
-    rise, fall, rising = t/up, (t - up)/max(steps - up, 1), t <= up
+    t = np.arange(int(steps))
+    up = max(int(steps*pct_start), 1)
+    rise = t/up
+    fall = (t - up)/max(steps - up, 1)
+    rising = t <= up
     height = np.where(rising, _cosine(1/div_factor, 1, rise), _cosine(1, 1/final_div, fall))
     mom = np.where(rising, _cosine(moms[0], moms[1], rise), _cosine(moms[1], moms[0], fall))
     return height[:, None]*peak, mom
@@ -134,7 +137,8 @@ def smooth(
         float64, of the same length
     """
     if not 0 <= beta < 1: raise ValueError(f'beta={beta!r}: at least 0 (no smoothing) and below 1.')
-    mean, out = 0., np.empty(len(losses))
+    mean = 0.
+    out = np.empty(len(losses))
     for i, loss in enumerate(losses):
         mean = beta*mean + (1 - beta)*loss
         out[i] = mean / (1 - beta**(i + 1))
