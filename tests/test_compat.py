@@ -334,7 +334,7 @@ def test_a_data_set_class_says_the_list_class(old, today, notes, monkeypatch, ca
 
 @pytest.mark.parametrize('name', ['SegmentationItemList', 'ObjectItemList', 'PointsItemList'])
 def test_todays_lists_know_the_old_methods(name, notes):
-    from planet_course.nets import unet as tasks
+    from planet_course import data as tasks
     split = notes[name].from_folder(notes['path']/'train-jpg').random_split_by_pct()
     assert isinstance(split.items, getattr(tasks, name)) and split.items.kind is getattr(tasks, name).kind
     assert split.valid_idx.tolist() == np.random.RandomState(42).permutation(n)[:n_valid].tolist()

@@ -414,7 +414,7 @@ def test_a_vocabulary_has_an_order(place):
 
 
 def test_other_kinds_get_what_stands_in_the_table(place):
-    from planet_course.nets import Points, PointsItemList, SegmentationItemList
+    from planet_course.data import Points, PointsItemList, SegmentationItemList
     at = [(i, 2*i) for i in range(n)]
     df = table(point=pd.Series(at, dtype=object), text=[f'{y} {x}' for y, x in at], mask=[str(place/f'tiles/t{i}.jpg') for i in range(n)])
     split = PointsItemList.from_df(df, place, folder='tiles', suffix='.jpg').split_none()
