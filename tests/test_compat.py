@@ -113,7 +113,7 @@ def notes(tmp_path, monkeypatch):
     monkeypatch.setattr(compat, '_said', set())
     monkeypatch.setattr(compat.Path, 'ls', compat._ls)      # another library may have brought one
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
-    monkeypatch.setattr('planet_course.data.loader.default_device', lambda verbose=True: torch.device('cpu'))
+    monkeypatch.setattr('planet_course.data.bunch.default_device', lambda verbose=True: torch.device('cpu'))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)        # tiny networks: two threads would only wait for each other
     ns = {}
