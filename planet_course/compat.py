@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from . import data as lists, nets
+from . import data as _data, nets
 from .tiles import get_transforms
 from .core import imagenet_stats
 from .device import seed_everything
@@ -65,8 +65,8 @@ class _Dataset(NamedTuple):
 
 ImageMultiDataset = _Dataset('ImageMultiDataset', _TodaysList)
 ImageClassificationDataset = _Dataset('ImageClassificationDataset', _TodaysList)
-SegmentationDataset = _Dataset('SegmentationDataset', lists.SegmentationItemList)
-ObjectDetectDataset = _Dataset('ObjectDetectDataset', lists.ObjectItemList)
+SegmentationDataset = _Dataset('SegmentationDataset', _data.SegmentationItemList)
+ObjectDetectDataset = _Dataset('ObjectDetectDataset', _data.ObjectItemList)
 
 def _delim(label_delim:str|None, sep:str|None) -> str|None:
     "Today's `label_delim` from either spelling. Raises `ValueError` if both are given and differ."
@@ -212,19 +212,19 @@ class ImageItemList(ImageList):
 class ImageFileList(ImageItemList): "Generation 1's name of `ImageList`."
 
 @_frozen
-class SegmentationItemList(_Older, lists.SegmentationItemList):
+class SegmentationItemList(_Older, _data.SegmentationItemList):
     "Tiles with masks, and the old methods."
-    _items = lists.SegmentationItemList
+    _items = _data.SegmentationItemList
 
 @_frozen
-class ObjectItemList(_Older, lists.ObjectItemList):
+class ObjectItemList(_Older, _data.ObjectItemList):
     "Tiles with boxes, and the old methods."
-    _items = lists.ObjectItemList
+    _items = _data.ObjectItemList
 
 @_frozen
-class PointsItemList(_Older, lists.PointsItemList):
+class PointsItemList(_Older, _data.PointsItemList):
     "Tiles with points, and the old methods."
-    _items = lists.PointsItemList
+    _items = _data.PointsItemList
 
 # %% ../nbs/09_compat.ipynb #94e31f8c
 class _Learner(Learner):
@@ -301,7 +301,7 @@ def load_learner(path:str|Path, file:str='export.safetensors', test:ImageList|Se
     return _Loaded(Predictor(place/file), None if test is None else as_item_list(test, Path(path)))
 
 # %% ../nbs/09_compat.ipynb #45909ae8
-class ImageDataBunch(lists.ImageDataBunch):
+class ImageDataBunch(_data.ImageDataBunch):
     "Data bunches in one call, as in the notes."
     @classmethod
     def from_csv(cls, path:str|Path, folder:str='.', label_delim:str|None=None, csv_labels:str='labels.csv',

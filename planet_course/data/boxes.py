@@ -19,7 +19,9 @@ from torch.nn import functional as F
 from ..core import plot_text, some_of
 from ..device import to_device
 from ..tiles import fit_window, stored_size
-from .loader import Category, ImageList, ItemLists, label_name, vocabulary
+from .lists import ImageList, ItemLists
+from .targets import Label, Target
+from .labels import label_name, vocabulary
 
 # %% ../../nbs/data/09_boxes.ipynb #f6246d01
 def _on_tile(points:Tensor, shape:tuple[int,int], size:int|tuple[int,int]|None) -> Tensor:
@@ -71,7 +73,7 @@ def bb_pad_collate(
         tiles (n, 3, h, w), then the pair boxes (n, m, 4), labels (n, m), or None
     """
     xb = torch.stack([x.data for x, _ in samples])
-    pairs = [y.data if isinstance(y, Category) else y for _, y in samples]
+    pairs = [y.data if isinstance(y, Label) else y for _, y in samples]
     return xb, None if None in pairs else _pad(pairs, pad_idx)
 
 # %% ../../nbs/data/09_boxes.ipynb #c0bbde0a
@@ -86,7 +88,7 @@ def _numbers_in(o) -> np.ndarray: # float32, in one row; none if `o` is somethin
         return np.asarray(o, np.float32).reshape(-1)
     except (TypeError, ValueError): return np.empty(0, np.float32)
 
-class Points(Category):
+class Points(Label, Target):
     "k points in every tile; batches are float, (n, 2k): y and x of each, -1 to 1 between the edges."
     loss_func = nn.MSELoss
     activation = 'none'
@@ -152,7 +154,7 @@ def _are_boxes(o) -> bool: # a pair: as many boxes of four finite numbers as nam
     except (TypeError, ValueError): return False
 
 # %% ../../nbs/data/09_boxes.ipynb #625d3bd7
-class Boxes(Category):
+class Boxes(Label, Target):
     "Boxes in a tile with their classes; batches are the pair that `bb_pad_collate` gives."
     loss_func = staticmethod(_no_loss)
     activation = 'none'

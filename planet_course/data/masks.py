@@ -17,7 +17,9 @@ from torch import Tensor
 
 from ..core import some_of
 from ..tiles import open_picture, resample, resize, stored_size
-from .loader import Category, given_classes, ImageList, ItemLists
+from .labels import given_classes
+from .lists import ImageList, ItemLists
+from .targets import Label, Target
 
 # %% ../../nbs/data/08_masks.ipynb #bb487fb7
 def _read_mask(mask:str, file:str, size:int|tuple[int,int]|None, c:int) -> Tensor: # uint8, shape (h, w)
@@ -41,7 +43,7 @@ def _read_mask(mask:str, file:str, size:int|tuple[int,int]|None, c:int) -> Tenso
     return tile if size is None else resize(tile[None], size, 'nearest-exact')[0]
 
 # %% ../../nbs/data/08_masks.ipynb #c6fdf2b0
-class Mask(Category):
+class Mask(Label, Target):
     "A class for every pixel of a tile; batches are long, shape (n, h, w)."
     moves = True
 

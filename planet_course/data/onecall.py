@@ -8,7 +8,8 @@ __all__ = ['ImageDataBunch']
 # %% ../../nbs/data/10_onecall.ipynb #4d0cdced
 from pathlib import Path
 
-from .loader import DataBunch, ImageList
+from .bunch import DataBunch
+from .lists import ImageList
 
 # %% ../../nbs/data/10_onecall.ipynb #b2b3f438
 class ImageDataBunch:

@@ -8,7 +8,7 @@ from conftest import shared
 
 from planet_course.tiles import decode, get_transforms
 from planet_course.device import seed_everything
-from planet_course.data import Boxes, Mask, ObjectItemList, Points, PointsItemList, bb_pad_collate, get_annotations
+from planet_course.data import bb_pad_collate, Boxes, get_annotations, Mask, ObjectItemList, Points, PointsItemList
 from planet_course.data.boxes import _on_tile
 from planet_course.data.masks import _read_mask
 
