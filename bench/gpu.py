@@ -10,7 +10,7 @@ from torchvision import models
 from common import label_lists, report, secs, table, tfms, tile_table, work
 from planet_course.core import imagenet_stats
 from planet_course.device import seed_everything
-from planet_course.data.loader import _Source
+from planet_course.data import TileSource
 from planet_course.train.learner import _kept_bytes, _train_step
 from planet_course.train import accuracy_thresh, fbeta
 from planet_course.get import planet_synthetic
@@ -34,7 +34,7 @@ def made_tiles(n:int, size:int, device) -> torch.Tensor:
 def made_data(lists, size:int, bs:int, device):
     "Loaders whose tiles are made on the device instead of decoded."
     data = lists.transform(tfms, size=size).databunch(bs=bs, device=device)
-    source = _Source(None, data.device, 'device')
+    source = TileSource(None, data.device, 'device')
     source.tiles = made_tiles(len(lists.items), size, data.device)
     return replace(data, source=source).normalize(imagenet_stats)
 

@@ -137,7 +137,7 @@ def test_importing_the_package_loads_nothing():
     "Until a name is used; then that name is what its module exports."
     heavy = '("torch", "numpy", "pandas", "tqdm", "PIL")'
     assert in_python(f'import planet_course, sys; print([m for m in {heavy} if m in sys.modules])') == '[]'
-    code = 'from planet_course import ImageList; import planet_course.data.loader as d; print(ImageList is d.ImageList)'
+    code = 'from planet_course import ImageList; import planet_course.data.lists as d; print(ImageList is d.ImageList)'
     assert in_python(code) == 'True'
 
 

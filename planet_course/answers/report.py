@@ -157,7 +157,7 @@ def tiles_of(
     Returns:
         with their rows of the label table, in the order of `table`
     """
-    return data.valid_ds.x._rows(_valid_rows(data, table))
+    return data.valid_ds.x.take(_valid_rows(data, table))
 
 def _title(row, delim:str) -> str: # of a tile
     "`row`: one of `top_losses`; `delim`: what stands between its labels."

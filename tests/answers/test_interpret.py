@@ -56,13 +56,13 @@ def test_a_name_that_fits_several_tiles_is_refused(tmp_path):
     lists = flights(tmp_path)
     for args in ((fix(['1'], ['haze']),), (fix(['3/1.jpg'], ['haze']), ['2'])):
         with pytest.raises(ValueError, match=r'may be 3/.\.jpg or 7/.\.jpg or 9/.\.jpg'): with_corrections(lists, *args)
-    one = flights(tmp_path).items._rows([0, 4, 8]).split_by_idx([0]).label_from_df(label_delim=' ')
+    one = flights(tmp_path).items.take([0, 4, 8]).split_by_idx([0]).label_from_df(label_delim=' ')
     assert label_of(with_corrections(one, fix(['2'], ['clear'])), '7/2.jpg') == ('clear',)
 
 
 def test_a_tile_that_is_named_in_two_ways(tmp_path):
     "In a file that is older than its last records: the last word counts, and the tile is trained on once."
-    lists = flights(tmp_path).items._rows([0, 4, 8]).split_by_idx([0]).label_from_df(label_delim=' ')
+    lists = flights(tmp_path).items.take([0, 4, 8]).split_by_idx([0]).label_from_df(label_delim=' ')
     new = with_corrections(lists, fix(['2', '7/2.jpg', '1', '2'], ['haze', 'clear', 'haze', 'clear haze']), mix=0.)
     assert label_of(new, '7/2.jpg') == ('clear', 'haze') and sorted(new.train.x.ids) == ['3/1.jpg', '7/2.jpg']
 

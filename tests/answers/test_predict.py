@@ -17,7 +17,7 @@ from torchvision import models
 from planet_course import download, predictor as predictor_module
 from planet_course.core import imagenet_stats
 from planet_course.data import ImageList, Loader
-from planet_course.data.loader import _Source
+from planet_course.data import TileSource
 from planet_course.get import BadCredentialsError, DataError, FileGoneError, OfflineError, RateLimitedError, RulesNotAcceptedError
 from planet_course.answers import add_correction, read_corrections, with_corrections
 from planet_course.train import Learner
@@ -59,7 +59,7 @@ def little(data): return Learner(data, nn.Sequential(nn.AdaptiveAvgPool2d(1), nn
 
 def made_dl(names):
     "A loader of tiles that have names and random pixels, and no files."
-    source = _Source(SimpleNamespace(files=[f'somewhere/{name}.jpg' for name in names]), torch.device('cpu'), 'disk')
+    source = TileSource(SimpleNamespace(files=[f'somewhere/{name}.jpg' for name in names]), torch.device('cpu'), 'disk')
     source.tiles = torch.randint(256, (len(names), 3, 8, 8), dtype=torch.uint8)
     stats = torch.tensor(imagenet_stats)[:, :, None, None]
     return Loader(source, torch.arange(len(names)), torch.zeros(len(names), 1), 512, stats=stats)
