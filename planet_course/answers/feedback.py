@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['add_correction', 'read_corrections', 'with_corrections']
 
-# %% ../../nbs/answers/03_feedback.ipynb #6ce8c687
+# %% ../../nbs/answers/03_feedback.ipynb #a176df13
 import csv, io, os
 from collections.abc import Sequence
 from dataclasses import replace

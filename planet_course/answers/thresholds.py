@@ -6,7 +6,7 @@
 __all__ = ['plot_thresholds', 'bootstrap_ci', 'best_thresh', 'expected_fbeta_labels', 'compare_rules', 'check_label_targets',
            'pick_thresh', 'thresh_for']
 
-# %% ../../nbs/answers/02_thresholds.ipynb #2bc7e58d
+# %% ../../nbs/answers/02_thresholds.ipynb #675d5a61
 from collections.abc import Sequence
 from functools import partial
 
