@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from . import data as lists, nets
+from . import nets
 from .tiles import get_transforms
 from .core import imagenet_stats
 from .device import seed_everything

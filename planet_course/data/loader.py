@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from ..tiles import decode, stored_size, TileCache
 from ..device import default_device, free_memory, to_device
 from ..files import files_below
-from ..core import one_line, plot_text, show_images
+from ..core import one_line, plot_text, show_images, some_of
 
 # %% ../../nbs/data/03_loader.ipynb #e66dd879
 class Image:

@@ -19,6 +19,7 @@ from typing import Iterator
 import numpy as np
 from filelock import FileLock, Timeout
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
+from ..files import full_path
 
 # %% ../../nbs/get/01_sample.ipynb #ea5e9891
 _GROUND = ('agriculture artisinal_mine bare_ground blooming blow_down conventional_mine cultivation '

@@ -9,7 +9,7 @@ __all__ = ['Callback', 'FitRecord', 'set_trainable', 'set_hypers', 'metric_name'
            'suggest_bs']
 
 # %% ../../nbs/train/05_learner.ipynb #6544e294
-import difflib, inspect, io, math, random, signal, threading, time, traceback
+import difflib, inspect, io, math, signal, threading, time, traceback
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
