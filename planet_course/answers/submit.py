@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .predictor import choose_labels
 from .thresholds import thresh_for
-from ..data import column_of, ImageList, Loader, read_table
+from ..data import column_of, Loader, read_table
 from ..core import one_line, some_of
 from ..files import staged, writable_folder
 from ..train import Learner
