@@ -11,11 +11,9 @@ import argparse, contextlib, csv, io, json, os, re, sys, time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TextIO
-from urllib.parse import urlsplit
 
 import numpy as np
 import pandas as pd
@@ -265,8 +263,6 @@ def submission(
     return path
 
 # %% ../../nbs/answers/04_predictor.ipynb #267ffa09
-_page = 'https://www.kaggle.com/competitions/planet-understanding-the-amazon-from-space'
-
 class Score(NamedTuple):
     """What Kaggle says about a submission.
 
@@ -281,59 +277,27 @@ class Score(NamedTuple):
     private: float|None     # F2 on the rest
     ref: int                # Kaggle's number of the submission
 
-def _call(
-    name:str,           # of the client's method
-    what:str,           # what is wanted, for messages
-    again:str,          # the line to type when it can go on
-    waits:tuple|None=None, # as for `download._persist`
-    fields:dict={},     # of the request
-):
-    "One of the client's calls about submissions. Raises a kind of `DataError`."
-    from kagglesdk.competitions.types import competition_api_service as api
-    from planet_course.get import download as d
-    refusals = {
-        401: d.BadCredentialsError('Kaggle does not accept your token (401).', d._TOKEN_PAGE,
-                                   f'generate a new one there, put it where the old one is, and {again}'),
-        403: d.RulesNotAcceptedError('Kaggle knows you, and takes no submission from you yet (403).', _page,
-                                     f"press 'Late Submission' there, accept the rules, and {again}"),
-        404: d.FileGoneError('Kaggle does not know that competition or submission (404).', _page, again)}
-    if name == 'create_submission':
-        refusals[400] = d.DataError(
-"Kaggle refuses the file (400): the day's attempts may be used up.", f'{_page}/submissions', again)
-    request = getattr(api, f'Api{name.title().replace("_", "")}Request')()
-    for field, value in fields.items():
-        setattr(request, field, value)
-    ask = partial(d._ask_kaggle, lambda k: getattr(k.competitions.competition_api_client, name)(request))
-    return d._persist(ask, what, f'{_page}/submissions', refusals, waits)
-
 # %% ../../nbs/answers/04_predictor.ipynb #f925921e
 def _no_password(request): return request
 
 def _upload(file:Path, again:str) -> str: # Kaggle's token for the uploaded file
     "Bring a file to where Kaggle wants it, by https and without passwords. Raises a kind of `DataError`."
     import requests
-    from planet_course.get import DataError
-    from planet_course.get.download import _COMPETITION, _persist
+    from planet_course.get import keep_trying, start_upload, SUBMISSIONS_PAGE
     told = file.stat()
-    fields = dict(competition_name=_COMPETITION, file_name=file.name, content_length=told.st_size,
-                  last_modified_epoch_seconds=int(told.st_mtime))
-    place = _call('start_submission_upload', 'an address to upload to', again, fields=fields)
-    address = urlsplit(place.create_url)
-    if address.scheme != 'https' and address.hostname not in ('127.0.0.1', 'localhost'):
-        raise DataError('Kaggle wants the file at an address without https.', f'{_page}/submissions', again)
+    address, token = start_upload(file.name, told.st_size, int(told.st_mtime), again)
     def put():
         with open(file, 'rb') as f:     # without an `auth` a password from .netrc would be sent along
-            answer = requests.put(place.create_url, data=f, timeout=(10, 300), auth=_no_password,
-                                  allow_redirects=False)
+            answer = requests.put(address, data=f, timeout=(10, 300), auth=_no_password, allow_redirects=False)
         answer.raise_for_status()
         if answer.is_redirect: raise requests.exceptions.InvalidURL('the server leads elsewhere')
-    _persist(put, 'a receipt for the upload', f'{_page}/submissions', {})
-    return place.token
+    keep_trying(put, 'a receipt for the upload', SUBMISSIONS_PAGE, {})
+    return token
 
 # %% ../../nbs/answers/04_predictor.ipynb #30168afb
 def _wait_for_score(ref:int, wait:float, again:str) -> Score:
     "Ask about a submission until it is scored, or `wait` seconds are over, or Kaggle gives no answer."
-    from planet_course.get import DataError
+    from planet_course.get import ask_for_score, DataError, SUBMISSIONS_PAGE
     end = time.monotonic() + wait
     pause = 1
     status = 'pending'
@@ -341,22 +305,22 @@ def _wait_for_score(ref:int, wait:float, again:str) -> Score:
     why = 'not scored yet.'
     while status == 'pending':
         try:
-            told = _call('get_submission', 'the score', again, fields=dict(ref=ref))
+            told = ask_for_score(ref, again)
         except DataError as e:
             why = e.what
             break      # no reason to hand it in again
-        status = told.status.name.lower()
-        scores = (told.public_score, told.private_score)
+        status = told.status
+        scores = (told.public, told.private)
         if time.monotonic() + pause > end: break
         if status == 'pending':
             time.sleep(pause)
         pause = min(30, 2*pause)
     if status == 'error':
-        why = one_line(str(told.error_description))
-        raise DataError(f'Kaggle cannot score it: {why}', f'{_page}/submissions', f'mend it, and {again}')
+        why = one_line(str(told.why))
+        raise DataError(f'Kaggle cannot score it: {why}', SUBMISSIONS_PAGE, f'mend it, and {again}')
     score = Score(status, *(float(s) if s else None for s in scores), ref)
     print(f'submission {ref} is handed in: ' + (f'public {score.public}, private {score.private}' if status ==
-          'complete' else f'{why} Look at {_page}/submissions'))
+          'complete' else f'{why} Look at {SUBMISSIONS_PAGE}'))
     return score
 
 # %% ../../nbs/answers/04_predictor.ipynb #3e1b3e33
@@ -378,21 +342,15 @@ def submit_to_kaggle(
     Returns:
         its status is 'pending' if the score has not come by then
     """
-    from planet_course.get import OfflineError, RateLimitedError
-    from planet_course.get.download import _COMPETITION
-    file, again = Path(file), f'submit_to_kaggle({str(file)!r}, ...) again'
+    from planet_course.get import hand_in
+    file = Path(file)
+    again = f'submit_to_kaggle({str(file)!r}, ...) again'
     if not file.is_file(): raise FileNotFoundError(f'no {file}: submission(learn, ...) writes one.')
     with open(file, encoding='utf-8', errors='replace') as f:
         head = f.readline().strip()
     if head != 'image_name,tags': raise ValueError(f'{file} begins with {head[:40]!r}, not image_name,tags.')
-    token = _upload(file, again)
-    fields = dict(competition_name=_COMPETITION, blob_file_tokens=token, submission_description=message)
-    try:
-        made = _call('create_submission', 'a receipt for the submission', again, (), fields)
-    except (OfflineError, RateLimitedError) as e:
-        look = f'see there whether it has arrived; if not, {again}'
-        raise type(e)(e.what, f'{_page}/submissions', look) from None
-    return _wait_for_score(made.ref, wait, again)
+    ref = hand_in(_upload(file, again), message, again)
+    return _wait_for_score(ref, wait, again)
 
 # %% ../../nbs/answers/04_predictor.ipynb #c31b7257
 _format = 1     # goes up when older readers would misunderstand a file

@@ -14,7 +14,8 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision import models
 
-from planet_course import download, predictor as predictor_module
+from planet_course.answers import predictor as predictor_module
+from planet_course.get import download
 from planet_course.core import imagenet_stats
 from planet_course.data import ImageList, Loader
 from planet_course.data.loader import _Source
@@ -224,7 +225,7 @@ def test_an_upload_tells_no_password(kaggle, handed_in, tmp_path, monkeypatch):
     submit_to_kaggle(handed_in, 'x')
     assert [entry['auth'] for entry in kaggle.asked('upload')] == ['']
     place = SimpleNamespace(create_url='http://example.org/put?Signature=1', token='t')
-    monkeypatch.setattr(predictor_module, '_call', lambda *args, **kwargs: place)
+    monkeypatch.setattr(download, '_ask_about_submissions', lambda *args, **kwargs: place)
     with pytest.raises(DataError, match='without https') as e: submit_to_kaggle(handed_in, 'x')
     assert 'Signature' not in str(e.value)
 
