@@ -9,10 +9,8 @@ __all__ = ['submission', 'Score', 'submit_to_kaggle']
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 import pandas as pd
 import torch
@@ -118,8 +116,6 @@ def submission(
     return path
 
 # %% ../../nbs/answers/06_submit.ipynb #267ffa09
-_page = 'https://www.kaggle.com/competitions/planet-understanding-the-amazon-from-space'
-
 class Score(NamedTuple):
     """What Kaggle says about a submission.
 
@@ -134,87 +130,54 @@ class Score(NamedTuple):
     private: float|None     # F2 on the rest
     ref: int                # Kaggle's number of the submission
 
-def _call(
-    name:str,           # of the client's method
-    what:str,           # what is wanted, for messages
-    again:str,          # the line to type when it can go on
-    waits:tuple|None=None, # as for `download._persist`
-    fields:dict={},     # of the request
-):
-    "One of the client's calls about submissions. Raises a kind of `DataError`."
-    from kagglesdk.competitions.types import competition_api_service as api
-    from planet_course.get import download as d
-    refusals = {
-        401: d.BadCredentialsError('Kaggle does not accept your token (401).', d._TOKEN_PAGE,
-                                   f'generate a new one there, put it where the old one is, and {again}'),
-        403: d.RulesNotAcceptedError('Kaggle knows you, and takes no submission from you yet (403).', _page,
-                                     f"press 'Late Submission' there, accept the rules, and {again}"),
-        404: d.FileGoneError('Kaggle does not know that competition or submission (404).', _page, again)}
-    if name == 'create_submission':
-        refusals[400] = d.DataError(
-"Kaggle refuses the file (400): the day's attempts may be used up.", f'{_page}/submissions', again)
-    request = getattr(api, f'Api{name.title().replace("_", "")}Request')()
-    for field, value in fields.items():
-        setattr(request, field, value)
-    ask = partial(d._ask_kaggle, lambda k: getattr(k.competitions.competition_api_client, name)(request))
-    return d._persist(ask, what, f'{_page}/submissions', refusals, waits)
-
 # %% ../../nbs/answers/06_submit.ipynb #f925921e
 def _no_password(request): return request
 
 def _upload(file:Path, again:str) -> str: # Kaggle's token for the uploaded file
     "Bring a file to where Kaggle wants it, by https and without passwords. Raises a kind of `DataError`."
     import requests
-    from planet_course.get import DataError
-    from planet_course.get.download import _COMPETITION, _persist
+    from planet_course.get import keep_trying, start_upload, SUBMISSIONS_PAGE
     told = file.stat()
-    fields = dict(competition_name=_COMPETITION, file_name=file.name, content_length=told.st_size,
-                  last_modified_epoch_seconds=int(told.st_mtime))
-    place = _call('start_submission_upload', 'an address to upload to', again, fields=fields)
-    address = urlsplit(place.create_url)
-    if address.scheme != 'https' and address.hostname not in ('127.0.0.1', 'localhost'):
-        raise DataError('Kaggle wants the file at an address without https.', f'{_page}/submissions', again)
+    address, token = start_upload(file.name, told.st_size, int(told.st_mtime), again)
     def put():
         with open(file, 'rb') as f:     # without an `auth` a password from .netrc would be sent along
-            answer = requests.put(place.create_url, data=f, timeout=(10, 300), auth=_no_password,
-                                  allow_redirects=False)
+            answer = requests.put(address, data=f, timeout=(10, 300), auth=_no_password, allow_redirects=False)
         answer.raise_for_status()
         if answer.is_redirect: raise requests.exceptions.InvalidURL('the server leads elsewhere')
-    _persist(put, 'a receipt for the upload', f'{_page}/submissions', {})
-    return place.token
+    keep_trying(put, 'a receipt for the upload', SUBMISSIONS_PAGE, {})
+    return token
 
 # %% ../../nbs/answers/06_submit.ipynb #30168afb
 def _ask_until_scored(ref:int, wait:float, again:str) -> tuple: # Kaggle's last word, why no score
     "Ask about a submission until it is scored, or `wait` seconds are over, or Kaggle gives no answer."
-    from planet_course.get import DataError
+    from planet_course.get import ask_for_score, DataError
     end = time.monotonic() + wait
     pause = 1
     told = None
     while True:
         try:
-            told = _call('get_submission', 'the score', again, fields=dict(ref=ref))
+            told = ask_for_score(ref, again)
         except DataError as e: return told, e.what      # no reason to hand it in again
-        pending = told.status.name == 'PENDING'
-        if not pending or time.monotonic() + pause > end: return told, 'not scored yet.'
+        if told.status != 'pending' or time.monotonic() + pause > end: return told, 'not scored yet.'
         time.sleep(pause)
         pause = min(30, 2*pause)
 
 def _wait_for_score(ref:int, wait:float, again:str) -> Score:
     "What became of a submission, printed in a line. Raises `DataError` for one that cannot be scored."
-    from planet_course.get import DataError
+    from planet_course.get import DataError, SUBMISSIONS_PAGE
     told, why = _ask_until_scored(ref, wait, again)
     if told is None:
         score = Score('pending', None, None, ref)
-    elif told.status.name == 'ERROR':
-        why = one_line(str(told.error_description))
-        raise DataError(f'Kaggle cannot score it: {why}', f'{_page}/submissions', f'mend it, and {again}')
+    elif told.status == 'error':
+        why = one_line(str(told.why))
+        raise DataError(f'Kaggle cannot score it: {why}', SUBMISSIONS_PAGE, f'mend it, and {again}')
     else:
-        scores = [float(score) if score else None for score in (told.public_score, told.private_score)]
-        score = Score(told.status.name.lower(), *scores, ref)
+        scores = [float(score) if score else None for score in (told.public, told.private)]
+        score = Score(told.status, *scores, ref)
     if score.status == 'complete':
         why = f'public {score.public}, private {score.private}'
     else:
-        why = f'{why} Look at {_page}/submissions'
+        why = f'{why} Look at {SUBMISSIONS_PAGE}'
     print(f'submission {ref} is handed in: {why}')
     return score
 
@@ -237,19 +200,12 @@ def submit_to_kaggle(
     Returns:
         its status is 'pending' if the score has not come by then
     """
-    from planet_course.get import OfflineError, RateLimitedError
-    from planet_course.get.download import _COMPETITION
+    from planet_course.get import hand_in
     file = Path(file)
     again = f'submit_to_kaggle({str(file)!r}, ...) again'
     if not file.is_file(): raise FileNotFoundError(f'no {file}: submission(learn, ...) writes one.')
     with open(file, encoding='utf-8', errors='replace') as f:
         head = f.readline().strip()
     if head != 'image_name,tags': raise ValueError(f'{file} begins with {head[:40]!r}, not image_name,tags.')
-    token = _upload(file, again)
-    fields = dict(competition_name=_COMPETITION, blob_file_tokens=token, submission_description=message)
-    try:
-        made = _call('create_submission', 'a receipt for the submission', again, (), fields)
-    except (OfflineError, RateLimitedError) as e:
-        look = f'see there whether it has arrived; if not, {again}'
-        raise type(e)(e.what, f'{_page}/submissions', look) from None
-    return _wait_for_score(made.ref, wait, again)
+    ref = hand_in(_upload(file, again), message, again)
+    return _wait_for_score(ref, wait, again)

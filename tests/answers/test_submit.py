@@ -10,7 +10,7 @@ from fake_kaggle import FakeKaggle, token
 from small import bunch, little
 from torchvision import models
 
-from planet_course.answers import export_model, predict, Predictor, submission, submit as submit_module, submit_to_kaggle, tta
+from planet_course.answers import export_model, predict, Predictor, submission, submit_to_kaggle, tta
 from planet_course.core import imagenet_stats
 from planet_course.data import ImageList, Loader
 from planet_course.data.loader import _Source
@@ -138,7 +138,7 @@ def test_an_upload_tells_no_password(kaggle, handed_in, tmp_path, monkeypatch):
     submit_to_kaggle(handed_in, 'x')
     assert [entry['auth'] for entry in kaggle.asked('upload')] == ['']
     place = SimpleNamespace(create_url='http://example.org/put?Signature=1', token='t')
-    monkeypatch.setattr(submit_module, '_call', lambda *args, **kwargs: place)
+    monkeypatch.setattr(download, '_ask_about_submissions', lambda *args, **kwargs: place)
     with pytest.raises(DataError, match='without https') as e: submit_to_kaggle(handed_in, 'x')
     assert 'Signature' not in str(e.value)
 
