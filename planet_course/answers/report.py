@@ -83,13 +83,13 @@ def tag_delim(
 # %% ../../nbs/answers/01_report.ipynb #8e60d0d5
 def rows_by_name(
     items:ImageList,    # the tiles
-    names:Iterable,     # paths below the tiles' folder; or file names without ending, where these fit one tile
+    names:Iterable,     # paths below the tiles' folder; or bare names without ending, where they fit one tile
 ) -> dict[str, int]: # name -> row in `items`, for each name that is found
     """Which tiles are meant. Raises `ValueError` for a name that fits several, naming them.
 
     Parameters:
         items: the tiles
-        names: paths below the tiles' folder; or file names without ending, where these fit one tile
+        names: paths below the tiles' folder; or bare names without ending, where they fit one tile
 
     Returns:
         name -> row in `items`, for each name that is found
