@@ -1,6 +1,6 @@
 # What `planet_course.NAME` and `from planet_course import NAME` find; __init__.py reads this file.
-from . import answers as answers, compat as compat, core as core, data as data, device as device, files as files
-from . import get as get, nets as nets, tiles as tiles, train as train
+from . import answers as answers, cli as cli, compat as compat, core as core, data as data, device as device
+from . import files as files, get as get, nets as nets, tiles as tiles, train as train
 from .answers import Predictor as Predictor, best_thresh as best_thresh, compare_rules as compare_rules
 from .answers import export_model as export_model, export_onnx as export_onnx, label_report as label_report
 from .answers import predict as predict, show_top_losses as show_top_losses, submission as submission

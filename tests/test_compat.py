@@ -1,7 +1,6 @@
 """People's old notes run: the lesson's cells of three generations, word by word, and what is printed about their names."""
 import ast, json, subprocess, sys
 from collections import Counter
-from pathlib import Path
 
 import matplotlib
 matplotlib.use('Agg')

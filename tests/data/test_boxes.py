@@ -1,7 +1,6 @@
 """Boxes and points, and all that lies in a picture, where the chapter does not show them: odd sizes, test tiles, what must be refused."""
 import json
 
-import numpy as np
 import pytest
 import torch
 from conftest import shared

@@ -1,5 +1,4 @@
 """Loaders know what their targets mean and whether there are any; what is omitted stays; what is wrong is said."""
-import numpy as np
 import pytest
 import torch
 from PIL import Image as PILImage

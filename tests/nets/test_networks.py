@@ -1,5 +1,5 @@
 """Which body a network gets, what is frozen of it, and files of weights that are none."""
-import json, os, struct
+import os, struct
 from functools import partial
 from types import SimpleNamespace
 
@@ -11,7 +11,6 @@ from torchvision import models
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from planet_course.data import ImageList
-from planet_course.train import Learner
 from planet_course.data import SegmentationItemList
 from planet_course.nets import unet_learner
 from planet_course.nets import create_cnn, find_weights

@@ -1,5 +1,5 @@
 """What goes wrong in real life, through the whole of it: nothing is lost, and the message says what to do."""
-import math, os, shutil, signal, subprocess, sys, textwrap, time
+import math, shutil, signal, subprocess, sys, textwrap, time
 from pathlib import Path
 
 import pandas as pd

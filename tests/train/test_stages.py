@@ -1,5 +1,5 @@
 """Stage files: what is in one is checked before anything in the learner changes, whoever wrote it."""
-import io, os, random, subprocess, sys, textwrap
+import os, random, subprocess, sys, textwrap
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
