@@ -156,7 +156,7 @@ def tta(
         probabilities (n, c), and targets or None, on the CPU
     """
     _check_labels(learn)
-    forward = learn._eval_forward()
+    forward = learn.eval_forward()
     activation = learn.activation
     if not len(sizes): raise ValueError('sizes is empty; (None,) takes the tiles as they are.')
     def views(xb):
@@ -170,7 +170,7 @@ def tta(
         answers = [activation(forward(view)) for view in views(xb)]
         return sum(answers)/len(answers)
     def no_loss(probs, yb): return 0.
-    _, _, probs, targs = evaluate(mean_probs, learn._loader(dl), no_loss, (), True, 'tta')
+    _, _, probs, targs = evaluate(mean_probs, learn.loader_for(dl), no_loss, (), True, 'tta')
     return probs.cpu(), None if targs is None else targs.cpu()
 
 # %% ../../nbs/answers/04_predictor.ipynb #1a339f50

@@ -24,12 +24,12 @@ from torch.nn import functional as F
 
 from ..core import cell_text, one_line, plot_text, show_images, some_of
 from ..data import DataBunch, ImageList, LabelLists, MultiCategory
-from ..train import average_precision, check_multi, check_thresh, fbeta_by_tile, Learner
+from ..train import average_precision, check_multilabel, check_thresh, fbeta_by_tile, Learner
 
 # %% ../../nbs/answers/01_report.ipynb #213d5f20
 def _check(logits:Tensor, targs:Tensor, thresh=.5) -> float|Tensor: # the threshold, checked
     "Raise `ValueError` for no targets, or not 0 and 1, shapes that do not fit, NaN, a bad threshold."
-    check_multi(logits, targs)
+    check_multilabel(logits, targs)
     bad = logits.isnan().any(1).nonzero().flatten().tolist()
     if bad: raise ValueError(f'{len(bad)} of {len(logits)} tiles have NaN among their logits: rows '
                              f'{bad[:10]}. The network, or its input, is broken there.')

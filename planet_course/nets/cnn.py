@@ -17,9 +17,9 @@ from torch import nn, Tensor
 from torchvision import models
 
 from ..core import one_line
-from ..train import (accuracy, body_of_state, Callback, check_digest, check_tensor,
-                                 differing_tensors, is_state, Learner, most_bytes, read_pickled, target_kind,
-                                 tensors_with_nan)
+from ..train import (accuracy, body_of_state, Callback, check_digest, check_plain_tensor,
+                                 differing_tensors, is_state_dict, Learner, most_file_bytes, read_pickled,
+                                 target_kind, tensors_with_nan)
 
 # %% ../../nbs/nets/02_cnn.ipynb #845ec66d
 def _cache_file(weights) -> Path:
@@ -107,12 +107,12 @@ def _read_weights(
     with open(file, 'rb') as f:
         safe = f.read(9)[8:] == b'{' and file.stat().st_size <= most
     state, arch = _read_safe(file) if safe else _read_pth(file, most)
-    if not is_state(state):
+    if not is_state_dict(state):
         keys = f' with {one_line(", ".join(map(str, state)))[:100]}' if isinstance(state, dict) else ''
         raise ValueError(f'{file} holds a {type(state).__name__}{keys}, no state dict. Whoever has the '
                          'network saves one: torch.save(model.state_dict(), file)')
     for k, v in state.items():
-        check_tensor(v, f'{file}: {k}')
+        check_plain_tensor(v, f'{file}: {k}')
     broken = tensors_with_nan(state)
     if broken: raise ValueError(f'{file} has NaN in {one_line(", ".join(broken))}.')
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, arch
@@ -261,11 +261,11 @@ def build_body(
     layers, split = create_body(model, cut, split)
     source = 'random weights' if known else f'as {name}() made it'
     if weights is not None:
-        state, of = _read_weights(weights, most_bytes(model))
+        state, of = _read_weights(weights, most_file_bytes(model))
         source = _load_into(model, layers, state, of, name, Path(weights))
     elif pretrained and known:
         file = _cache_file(known)
-        _load_into(model, layers, _imagenet(name, known, most_bytes(model)), '', name, file)
+        _load_into(model, layers, _imagenet(name, known, most_file_bytes(model)), '', name, file)
         source = f'ImageNet weights ({known.name})'
     elif pretrained:
         source += '; nothing was loaded, so nothing is frozen: learn.freeze() would'

@@ -386,10 +386,10 @@ def test_stage_of_a_gpu_on_a_cpu_and_back(tmp_path):
 
 def test_memory_of_another_device(tmp_path):
     "With the `meta` device in place of a GPU: what the optimizer remembers is made where its weights are."
-    from planet_course.train.learner import _opt_as_made
+    from planet_course.train import fresh_memory
     learn = small(tmp_path, partial(torch.optim.AdamW, foreach=False))
     learn.model.to('meta')
-    _, made = _opt_as_made(learn)
+    _, made = fresh_memory(learn.layer_groups, learn._make_opt)
     assert {v.device.type for kept in made.values() for k, v in kept.items() if k != 'step'} == {'meta'}
 
 
