@@ -274,7 +274,8 @@ def body_of_state(
 def _check_fits(file:Path, state:dict, model:nn.Module, facts:dict) -> None:
     "Raises `ValueError` that names what differs, and says how the body may be taken over all the same."
     theirs = state['facts']
-    differ = [_differing_fact(k, theirs.get(k), v) for k, v in facts.items() if repr(theirs.get(k)) != repr(v)]
+    others = {k: v for k, v in facts.items() if repr(theirs.get(k)) != repr(v)}
+    differ = [_differing_fact(k, theirs.get(k), v) for k, v in others.items()]
     differ += differing_tensors(state['model'], model.state_dict())
     if not differ: return
     maker = body_of_state(state['model'])[0]

@@ -64,6 +64,13 @@ def _one_number(metric, value) -> Tensor:
 _no_targets = ('this loader has no targets, so nothing can be scored; get_preds(dl) predicts its tiles. '
                "For a score, label them: ImageList...label_from_df(...), and pass that data's valid_dl.")
 
+def _running(metrics:Sequence) -> list:
+    "The metrics that count as they go, each at its beginning."
+    running = [m for m in metrics if hasattr(m, 'update')]
+    for m in running:
+        m.reset()
+    return running
+
 def evaluate(
     predict:Callable,       # `xb -> logits`
     dl,                     # batches `(xb, yb)`, yb None without targets; `len(dl)` is their number
@@ -88,14 +95,11 @@ def evaluate(
     Returns:
         mean loss (0-d), values of the metrics (list of 0-d), logits, targets (None when not kept)
     """
-    running = [m for m in metrics if hasattr(m, 'update')]
+    running = _running(metrics)
     keep = keep or len(running) < len(metrics)
-    total = 0.
-    n = 0
+    total = n = 0
     logits = []
     targs = []
-    for m in running:
-        m.reset()
     with torch.no_grad(), explained_errors(lambda: f'{label} stopped: nothing was changed.'):
         for xb, yb in progress(iter(dl), total=len(dl), desc=label):
             out = predict(xb)
@@ -111,7 +115,7 @@ def evaluate(
                 targs.append(yb)
         if not n: raise ValueError('no batches to evaluate: the loader is empty.')
         if metrics and yb is None: raise ValueError(_no_targets)
-        logits = torch.cat(logits) if keep else None
+        logits = torch.cat(logits) if keep else None    # one block, not many
         targs = torch.cat(targs) if targs else None
         values = [_one_number(m, m.compute() if hasattr(m, 'update') else m(logits, targs)) for m in metrics]
     return None if yb is None else total / n, values, logits, targs
@@ -303,7 +307,8 @@ def activation_of(
         logits to probabilities; a name gives the very function in `data.activations`
     """
     of_loss, of_kind = (getattr(o, 'activation', None) for o in (loss_func, kind))
-    found = next((a for a in (given, of_loss, _activation_implied_by(loss_func), of_kind) if a is not None), None)
+    said = given, of_loss, _activation_implied_by(loss_func), of_kind
+    found = next((a for a in said if a is not None), None)
     if found is None:
         print(f'{metric_name(loss_func)} does not say what its logits mean; outputs are taken as they are. '
               "Learner(activation='sigmoid') or 'softmax' would make probabilities of them.")
