@@ -138,7 +138,7 @@ def tta(
         probabilities (n, c), and targets or None, on the CPU
     """
     check_label_targets(learn)
-    forward = learn._eval_forward()
+    forward = learn.eval_forward()
     activation = learn.activation
     if not len(sizes): raise ValueError('sizes is empty; (None,) takes the tiles as they are.')
     def views(xb):
@@ -152,7 +152,7 @@ def tta(
         answers = [activation(forward(view)) for view in views(xb)]
         return sum(answers)/len(answers)
     def no_loss(probs, yb): return 0.
-    _, _, probs, targs = evaluate(mean_probs, learn._loader(dl), no_loss, (), True, 'tta')
+    _, _, probs, targs = evaluate(mean_probs, learn.loader_for(dl), no_loss, (), True, 'tta')
     return probs.cpu(), None if targs is None else targs.cpu()
 
 # %% ../../nbs/answers/05_predictor.ipynb #3e3fa4a9

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..core import one_line, plot_text, show_images, some_of
 from ..data import DataBunch, ImageList
-from ..train import average_precision, check_multi, check_thresh, Learner
+from ..train import average_precision, check_multilabel, check_thresh, Learner
 
 # %% ../../nbs/answers/01_report.ipynb #213d5f20
 def check_preds(
@@ -38,7 +38,7 @@ def check_preds(
     Returns:
         the threshold
     """
-    check_multi(logits, targs)
+    check_multilabel(logits, targs)
     bad = logits.isnan().any(1).nonzero().flatten().tolist()
     if bad: raise ValueError(f'{len(bad)} of {len(logits)} tiles have NaN among their logits: rows '
                              f'{bad[:10]}. The network, or its input, is broken there.')

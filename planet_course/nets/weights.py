@@ -16,8 +16,8 @@ from torch import nn
 from torchvision import models
 
 from ..core import one_line
-from ..train import (body_of_state, check_digest, check_tensor, differing_tensors, is_state,
-                                 most_bytes, read_pickled, tensors_with_nan)
+from ..train import (body_of_state, check_digest, check_plain_tensor, differing_tensors,
+                                 is_state_dict, most_file_bytes, read_pickled, tensors_with_nan)
 
 # %% ../../nbs/nets/01_weights.ipynb #845ec66d
 def _cache_file(weights) -> Path:
@@ -127,12 +127,12 @@ def _read_weights(
     with open(file, 'rb') as f:
         safe = f.read(9)[8:] == b'{' and file.stat().st_size <= most
     state, arch = _read_safe(file) if safe else _read_pth(file, most)
-    if not is_state(state):
+    if not is_state_dict(state):
         keys = f' with {one_line(", ".join(map(str, state)))[:100]}' if isinstance(state, dict) else ''
         raise ValueError(f'{file} holds a {type(state).__name__}{keys}, no state dict. Whoever has the '
                          'network saves one: torch.save(model.state_dict(), file)')
     for k, v in state.items():
-        check_tensor(v, f'{file}: {k}')
+        check_plain_tensor(v, f'{file}: {k}')
     broken = tensors_with_nan(state)
     if broken: raise ValueError(f'{file} has NaN in {one_line(", ".join(broken))}.')
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, arch
@@ -185,7 +185,7 @@ def load_file(
     Returns:
         what was loaded, to print
     """
-    state, arch = _read_weights(file, most_bytes(model))
+    state, arch = _read_weights(file, most_file_bytes(model))
     return _load_into(model, body, state, arch, name, Path(file))
 
 # %% ../../nbs/nets/01_weights.ipynb #981c0ce9
@@ -222,6 +222,6 @@ def load_imagenet(
     Returns:
         what was loaded, to print
     """
-    state = _imagenet(name, weights, most_bytes(model))
+    state = _imagenet(name, weights, most_file_bytes(model))
     _load_into(model, body, state, '', name, _cache_file(weights))
     return f'ImageNet weights ({weights.name})'

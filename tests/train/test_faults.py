@@ -286,7 +286,7 @@ def test_ctrl_c_is_one_line_in_a_notebook(tiles, capsys, tmp_path, monkeypatch):
 
 def test_a_script_ends_as_after_any_ctrl_c(tiles):
     code = ('import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from test_faults import bunch, learner; '
-            'from planet_course.train.learner import Callback; Press = type("Press", (Callback,), dict(after_batch=lambda self, learn: signal.raise_signal(signal.SIGINT))); '
+            'from planet_course.train import Callback; Press = type("Press", (Callback,), dict(after_batch=lambda self, learn: signal.raise_signal(signal.SIGINT))); '
             'learner(bunch(sys.argv[1])).fit(1, 1e-3, callbacks=[Press()])')
     run = subprocess.run([sys.executable, '-c', code, tiles], cwd=Path(__file__).parent, capture_output=True, text=True)
     assert run.returncode == -signal.SIGINT, 'which a shell shows as 130'
