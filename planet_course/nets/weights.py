@@ -138,7 +138,7 @@ def _read_weights(
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, arch
 
 # %% ../../nbs/nets/01_weights.ipynb #c2c802bf
-_old_densenet = re.compile(r'(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)')   # in torchvision's DenseNet files
+_old_densenet = re.compile(r'(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)')   # in its files
 
 def _with_todays_names(state:dict, module:nn.Module) -> dict:
     "A state dict with today's names; the batch counts that PyTorch's first files lack are those of `module`."
@@ -173,8 +173,8 @@ def load_file(
 ) -> str:            # what was loaded, to print
     """Load a file of weights into a network, or into its body if the file is a stage or an export of ours.
 
-    Raises `FileNotFoundError`, `TypeError`, or `ValueError` for a file that is none, is damaged or does not fit;
-    nothing is loaded then.
+    Raises `FileNotFoundError`, `TypeError`, or `ValueError` for a file that is none, is damaged or does
+    not fit; nothing is loaded then.
 
     Parameters:
         file: a state dict, .pth or .safetensors; a stage; an export

@@ -12,8 +12,6 @@ from planet_course.data.boxes import _on_tile
 from planet_course.data.masks import _read_mask
 
 
-
-
 @pytest.mark.parametrize('size', [64, 97, 150, (50, 70)], ids=str)
 def test_targets_are_scaled_and_cut_as_the_picture(scene, size):
     "Whatever the size: where the scaled picture is clearly one thing the mask says so, and boxes are where the colour is."
