@@ -1,4 +1,4 @@
-"""`tools/same.py` sees what differs. The course itself takes a minute, and is run by hand: here only what judges it."""
+"""`tools/same.py` sees what differs. The course itself is run by hand: here only what judges it."""
 import sys
 
 import numpy as np
@@ -28,8 +28,7 @@ def test_one_digit_is_seen(capsys):
 
 
 def test_the_place_is_found_in_a_long_text():
-    before, now = 'x'*10_000 + '1' + 'y'*10_000, 'x'*10_000 + '2' + 'y'*10_000
-    told = same.verdict(before, now)
+    told = same.verdict('x'*10_000 + '1' + 'y'*10_000, 'x'*10_000 + '2' + 'y'*10_000)
     assert 'x1y' in told and 'x2y' in told and len(told) < 250
     assert same.verdict('a', 'ab').startswith('differs')
 
@@ -58,9 +57,11 @@ def test_older_files_may_be_refused_with_words_of_ours(capsys):
 
 
 def test_a_commit_is_there_while_it_is_needed(tmp_path):
-    if not (root/'.git').exists(): pytest.skip('commits: no git repository here')
+    if not (root/'.git').exists():
+        pytest.skip('commits: no git repository here')
     commit = same.git('rev-parse', 'HEAD')
-    with same.checked_out(commit, tmp_path/'older') as tree: assert (tree/'settings.ini').is_file()
+    with same.checked_out(commit, tmp_path/'older') as tree:
+        assert (tree/'settings.ini').is_file()
     assert not (tmp_path/'older').exists() and str(tmp_path/'older') not in same.git('worktree', 'list')
     assert same.git('merge-base', 'HEAD', same.branching_point()) == same.branching_point()
 

@@ -18,13 +18,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image as PILImage
+from PIL import ExifTags, Image as PILImage
 from torch import Tensor, nn
 from torchvision import models
 
 import planet_course
-from planet_course import (Callback, ImageList, Learner, Predictor, accuracy_thresh, average_precision, best_thresh,
-                           clear_cache, compare_rules, constant_baselines, create_cnn, export_model, fbeta,
+from planet_course import (Callback, Image, ImageList, Learner, Predictor, accuracy_thresh, average_precision,
+                           best_thresh, clear_cache, compare_rules, constant_baselines, create_cnn, export_model, fbeta,
                            find_weights, get_annotations, get_transforms, imagenet_stats, label_report, planet_data,
                            planet_folder, planet_synthetic, predict, seed_everything, show_top_losses, submission,
                            suggest_bs, top_losses, tta, unet_learner)
@@ -68,7 +68,8 @@ def exact(value) -> str:
     if isinstance(value, pd.DataFrame): return f'{" ".join(map(str, value.dtypes))}\n{value.to_csv()}'
     if isinstance(value, np.ndarray): return exact(torch.from_numpy(value))
     if isinstance(value, bytes): return digest(value)
-    if isinstance(value, np.generic): value = value.item()
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, dict): return ' '.join(f'{key}={exact(item)}' for key, item in value.items())
     if isinstance(value, list | tuple): return f'[{" ".join(map(exact, value))}]'
     return str(value)   # of a float, all digits that it has
@@ -101,15 +102,26 @@ def of_record(record) -> dict:
     return {name: getattr(record, name) for name in ('losses', 'valid_losses', 'metrics', 'lrs', 'moms')}
 
 
+def told(calls:dict[str, Callable]) -> Iterator:
+    "What calls give, or what people are told who make them."
+    for name, call in calls.items():
+        try:
+            yield name, f'let through: {exact(call())}'
+        except Exception as e:
+            yield name, f'{type(e).__name__}: {e}'
+
+
 # what the rooms share
 
 def draw_scene(path:Path) -> Path:
-    "Eight oblong pictures of noise with two rectangles each, and a mask for each."
+    "Eight oblong pictures of noise, wide and tall by turns, with two rectangles each, and a mask for each."
     random = np.random.default_rng(1)
-    for folder in ('images', 'masks'): (path/folder).mkdir(parents=True, exist_ok=True)
+    for folder in ('images', 'masks'):
+        (path/folder).mkdir(parents=True, exist_ok=True)
     for i in range(8):
-        pixels = random.integers(0, 200, (97, 131, 3), np.uint8)
-        mask = np.zeros((97, 131), np.uint8)
+        shape = (131, 97) if i % 2 else (97, 131)
+        pixels = random.integers(0, 200, (*shape, 3), np.uint8)
+        mask = np.zeros(shape, np.uint8)
         for k, (top, left, bottom, right) in enumerate(boxes_of(Path(f'{i}.png'))[0]):
             pixels[top:bottom, left:right, k] = 255
             mask[top:bottom, left:right] = k + 1
@@ -136,6 +148,25 @@ def first_batch(data) -> tuple:
 def network(data, arch=models.resnet18, **more):
     seed_everything(3)
     return create_cnn(data, arch, **({'pretrained': False, 'metrics': [accuracy_thresh, fbeta]} | more))
+
+
+def draw_formats(path:Path) -> Path:
+    "The same noise as files of several kinds; the last three cannot be read."
+    path.mkdir()
+    noise = np.random.default_rng(2).integers(0, 256, (50, 70, 4), np.uint8)
+    picture = PILImage.fromarray(noise[..., :3])
+    for mode, ending in (('L', 'png'), ('P', 'gif'), ('CMYK', 'jpg'), ('RGB', 'tif')):
+        picture.convert(mode).save(path/f'{mode}.{ending}')
+    PILImage.fromarray(noise).save(path/'RGBA.png')
+    exif = PILImage.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    picture.save(path/'turned.jpg', exif=exif)
+    deep = noise[..., 0].astype(np.uint16)
+    PILImage.fromarray(deep*257).save(path/'16 bits.png')
+    PILImage.fromarray(deep).save(path/'dim.png')
+    (path/'empty.jpg').write_bytes(b'')
+    (path/'short.png').write_bytes((path/'L.png').read_bytes()[:900])
+    return path
 
 
 class Course:
@@ -194,7 +225,8 @@ def splits(course) -> Iterator:
         'by a column': with_column.split_from_df(),
         'by folder': ImageList.from_folder(course.path).split_by_folder('train-jpg', 'test-jpg'),
         'none': course.items.split_none()}
-    for name, split in found.items(): yield name, [split.train.ids, split.valid.ids]
+    for name, split in found.items():
+        yield name, [split.train.ids, split.valid.ids]
 
 
 @room
@@ -202,7 +234,8 @@ def labels(course) -> Iterator:
     df = pd.read_csv(course.path/'train_v2.csv')
     df['lists'] = df.tags.str.split()
     df['first'] = df.tags.str.split().str[0]
-    for name in ('clear', 'water'): df[name] = df.tags.str.contains(name).astype(int)
+    for name in ('clear', 'water'):
+        df[name] = df.tags.str.contains(name).astype(int)
     split = ImageList.from_df(df, course.path, folder='train-jpg', suffix='.jpg').split_by_rand_pct(0.25)
     lists = {
         'a delimiter': split.label_from_df('tags', label_delim=' '),
@@ -232,7 +265,8 @@ def transforms(course) -> Iterator:
         'light': get_transforms(do_flip=False, **(still | {'max_lighting': 0.4})),
         'one more': get_transforms(xtra_tfms=[torch.square]),
         'a function': (torch.sqrt, None)}
-    for name, tfms in found.items(): yield name, first_batch(batches(course.src, tfms))
+    for name, tfms in found.items():
+        yield name, first_batch(batches(course.src, tfms))
 
 
 @room
@@ -242,10 +276,20 @@ def sizes(course) -> Iterator:
         data = batches(course.src, get_transforms(), size)
         yield f'square pictures, size {size}', [first_batch(data), data.one_batch('valid')]
     split = ImageList.from_folder(course.scene/'images').split_by_idx([0, 1])
-    oblong = split.label_from_func(lambda f: codes[int(f.stem) % 2])
-    for size in (48, (48, 48), (40, 64), (64, 40), None):
+    oblong = split.label_from_func(lambda f: codes[int(f.stem) % 3])
+    for size in (48, (48, 48), (40, 64), (64, 40)):
         data = batches(oblong, get_transforms(), size, bs=6)
         yield f'oblong pictures, size {size}', [first_batch(data), data.one_batch('valid')]
+    table = pd.DataFrame({'name': [*'0246'], 'label': [*'abab']})
+    wide = ImageList.from_df(table, course.scene/'images', suffix='.png').split_none().label_from_df()
+    yield 'wide pictures, as stored', first_batch(batches(wide, get_transforms(), None, bs=4))
+
+
+@room
+def formats(course) -> Iterator:
+    def pixels(file): return [Image(file).shape, Image(file).px, Image(file, 48).px, Image(file, (40, 64)).px]
+    files = sorted(draw_formats(course.home/'formats').iterdir())
+    yield from told({file.name: partial(pixels, file) for file in files})
 
 
 @room
@@ -266,7 +310,8 @@ def loaders(course) -> Iterator:
     yield 'channels last', xb.is_contiguous(memory_format=torch.channels_last)
     tile, label = course.data.train_ds[0]
     yield 'a tile', [tile.data, str(label), label.data]
-    for found in (course.items, course.src, course.data, course.data.train_ds): print(found)
+    for found in (course.items, course.src, course.data, course.data.train_ds):
+        print(found)
 
 
 @room
@@ -310,7 +355,8 @@ def scores(course) -> Iterator:
 
 @room
 def reports(course) -> Iterator:
-    learn, random = course.learn, torch.Generator().manual_seed(4)
+    learn = course.learn
+    random = torch.Generator().manual_seed(4)
     targs = (torch.rand(60, learn.data.c, generator=random) > .8).float()
     logits = torch.randn(targs.shape, generator=random) + 2*targs - 1
     yield 'label_report', label_report(logits, targs, learn.data.classes)
@@ -326,7 +372,8 @@ def reports(course) -> Iterator:
 
 @room
 def answers(course) -> Iterator:
-    learn, file = course.learn, course.files[0]
+    learn = course.learn
+    file = course.files[0]
     picture = PILImage.open(file)
     tiles = {'path': file, 'bytes': file.read_bytes(), 'picture': picture, 'array': np.array(picture.convert('RGB'))}
     for name, tile in tiles.items():
@@ -345,7 +392,8 @@ def typed(course, *args) -> str:
     ini.read(Path(planet_course.__file__).parents[1]/'settings.ini')
     module, main = re.search(r'planet-predict *= *([\w.]+):(\w+)', ini['DEFAULT']['console_scripts']).groups()
     command = getattr(importlib.import_module(module), main)
-    with redirect_stdout(io.StringIO()) as table: status = command(list(map(str, args)))
+    with redirect_stdout(io.StringIO()) as table:
+        status = command(list(map(str, args)))
     return f'{status}\n{table.getvalue()}'
 
 
@@ -382,7 +430,8 @@ def cache_folder(course) -> Iterator:
     "`made anew` is how many caches were not used as they were found: that changes no tile."
     def caches(): return {(f, f.stat().st_mtime_ns) for f in course.path.rglob('*.u8')}
     before = caches()
-    for size in (32, 48, (40, 64)): yield f'size {size}', of_loader(batches(course.src, None, size).valid_dl)
+    for size in (32, 48, (40, 64)):
+        yield f'size {size}', of_loader(batches(course.src, None, size).valid_dl)
     yield 'made anew', len(caches() - before)
 
 
@@ -409,7 +458,8 @@ def folders(course) -> Iterator:
 def masks(course) -> Iterator:
     lists = named('SegmentationItemList').from_folder(course.scene/'images').split_by_idx([0, 1])
     lists = lists.label_from_func(lambda f: course.scene/'masks'/f.name, classes=codes)
-    for size in (64, (50, 70)): yield f'size {size}', first_batch(batches(lists, None, size, bs=3))
+    for size in (64, (50, 70)):
+        yield f'size {size}', first_batch(batches(lists, None, size, bs=3))
     data = batches(lists, get_transforms(flip_vert=True), 64, bs=3, tfm_y=True).normalize(imagenet_stats)
     yield 'moved', first_batch(data)
     seed_everything(8)
@@ -425,7 +475,8 @@ def masks(course) -> Iterator:
 @room
 def boxes(course) -> Iterator:
     lists = named('ObjectItemList').from_folder(course.scene/'images').split_by_idx([0, 1]).label_from_func(boxes_of)
-    for size in (64, (50, 70)): yield f'size {size}', first_batch(batches(lists, None, size, bs=6))
+    for size in (64, (50, 70)):
+        yield f'size {size}', first_batch(batches(lists, None, size, bs=6))
     data = batches(lists, get_transforms(flip_vert=True, max_zoom=4., p_affine=1.), 64, bs=6, tfm_y=True)
     yield 'moved', first_batch(data)
     data.show_batch(rows=1)
@@ -440,7 +491,8 @@ def boxes(course) -> Iterator:
 def points(course) -> Iterator:
     def corners(file): return [box[:2] for box in boxes_of(file)[0]]
     lists = named('PointsItemList').from_folder(course.scene/'images').split_by_idx([0, 1]).label_from_func(corners)
-    for size in (64, (50, 70)): yield f'size {size}', first_batch(batches(lists, None, size, bs=3))
+    for size in (64, (50, 70)):
+        yield f'size {size}', first_batch(batches(lists, None, size, bs=3))
     data = batches(lists, get_transforms(), 64, bs=3, tfm_y=True)
     yield 'moved', first_batch(data)
     learn = network(data, metrics=())
@@ -452,7 +504,8 @@ def points(course) -> Iterator:
 
 class Notes(Callback):
     "Notes which events came, and how many losses were recorded by then; clips the gradients."
-    def __init__(self): self.seen = []
+    def __init__(self):
+        self.seen = []
 
     def note(self, learn, event:str):
         self.seen.append(f'{event} {learn.epoch}.{learn.step}, {len(learn.recorder.records[-1].losses)} losses')
@@ -540,16 +593,10 @@ def older_spellings(course) -> Iterator:
     yield 'test tiles', cells['answers']
 
 
-def told(calls:dict[str, Callable]) -> Iterator:
-    "What people get wrong, and what they are told."
-    for name, call in calls.items():
-        try: yield name, f'let through: {exact(call())}'
-        except Exception as e: yield name, f'{type(e).__name__}: {e}'
-
-
 @room
 def refusals_of_data(course) -> Iterator:
-    items, src = course.items, course.src
+    items = course.items
+    src = course.src
     yield from told({
         'no source': lambda: planet_data(source='nowhere'),
         'no folder': lambda: ImageList.from_folder(course.home/'nothing'),
@@ -571,7 +618,8 @@ def refusals_of_data(course) -> Iterator:
 
 @room
 def refusals_of_learner(course) -> Iterator:
-    learn, file = course.learn, course.files[0]
+    learn = course.learn
+    file = course.files[0]
     yield from told({
         'no data': lambda: create_cnn(course.src, models.resnet18),
         'no weights': lambda: network(course.data, weights='nothing.pth'),
@@ -599,7 +647,8 @@ def visit(name:str, course:Course) -> dict[str, str]:
     seed_everything(42)
     with redirect_stdout(io.StringIO()) as said:
         try:
-            for what, value in rooms[name](course): held[f'{name}: {what}'] = exact(value)
+            for what, value in rooms[name](course):
+                held[f'{name}: {what}'] = exact(value)
         except Exception as e:
             last = traceback.extract_tb(e.__traceback__)[-1]
             held[f'{name}: to its end'] = f'broke off: {type(e).__name__}: {e} ({last.filename}, line {last.lineno})'
@@ -615,12 +664,15 @@ def main() -> None:
     parser.add_argument('--read', action='store_true', help='only the rooms that read files')
     args = parser.parse_args()
     tree = Path(planet_course.__file__).parents[1]
-    if not tree.samefile(args.tree): sys.exit(f'planet_course is that of {tree}, not of {args.tree}: set PYTHONPATH.')
+    if not tree.samefile(args.tree):
+        sys.exit(f'planet_course is that of {tree}, not of {args.tree}: set PYTHONPATH.')
     torch.set_num_threads(1)
     course = Course()
     held = {}
-    for name in reading if args.read else rooms: held |= visit(name, course)
+    for name in reading if args.read else rooms:
+        held |= visit(name, course)
     args.out.write_text(json.dumps(held, indent=1), encoding='utf-8')
 
 
-if __name__ == '__main__': main()
+if __name__ == '__main__':
+    main()

@@ -25,7 +25,8 @@ def git(*args:str) -> str:
 def branching_point() -> str:
     "The commit where this branch left main; the last one where there is no main."
     for main_branch in ('main', 'origin/main'):
-        try: return git('merge-base', 'HEAD', main_branch)
+        try:
+            return git('merge-base', 'HEAD', main_branch)
         except LookupError: pass
     return git('rev-parse', 'HEAD')
 
@@ -34,8 +35,10 @@ def branching_point() -> str:
 def checked_out(commit:str, folder:Path) -> Iterator[Path]:
     "A commit's files, in a worktree of their own that is removed afterwards."
     git('worktree', 'add', '--detach', str(folder), commit)
-    try: yield folder
-    finally: git('worktree', 'remove', '--force', str(folder))
+    try:
+        yield folder
+    finally:
+        git('worktree', 'remove', '--force', str(folder))
 
 
 def attend(tree:Path, home:Path, *flags:str) -> dict[str, str]:
@@ -47,7 +50,8 @@ def attend(tree:Path, home:Path, *flags:str) -> dict[str, str]:
     command = [sys.executable, root/'tools'/'course.py', tree, out, *flags]
     began = time.monotonic()
     run = subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, errors='replace')
-    if run.returncode: sys.exit(f'{run.stderr[-4000:]}\nthe course breaks down on {tree}: see above.')
+    if run.returncode:
+        sys.exit(f'{run.stderr[-4000:]}\nthe course breaks down on {tree}: see above.')
     print(f'{" ".join(["course", *flags])} on {tree}: {time.monotonic() - began:.0f} s', flush=True)
     return json.loads(out.read_text(encoding='utf-8'))
 
@@ -62,7 +66,8 @@ def verdict(old:str|None, new:str|None) -> str:
     "'same', or 'differs' and how. A room that broke off holds nothing, so that differs even from itself."
     if new is None: return 'differs: is not there any more'
     if old is None: return f'differs: was not there, {new[:200]!r} now'
-    if new.startswith(broke_off) or old.startswith(broke_off): return f'differs: {old[:300]!r} before, {new[:300]!r} now'
+    failed = new.startswith(broke_off) or old.startswith(broke_off)
+    if failed: return f'differs: {old[:300]!r} before, {new[:300]!r} now'
     return 'same' if old == new else f'differs: {where_they_part(old, new)}'
 
 
@@ -75,8 +80,10 @@ def read_back(old:dict[str, str], read:dict[str, str]) -> dict[str, str]:
     found = {}
     for name, what in compare({name: old.get(name) for name in read}, read).items():
         refusal = re.match(f'{broke_off}((ValueError|FileNotFoundError): .+)', read[name], flags=re.DOTALL)
-        if refusal: what = f'refused: {refusal[1]}'
-        elif name == may_differ: what = f'{read[name]} caches, the tiles are those above'
+        if refusal:
+            what = f'refused: {refusal[1]}'
+        elif name == may_differ:
+            what = f'{read[name]} caches, the tiles are those above'
         found[f'older files, {name}'] = what
     return found
 
@@ -84,7 +91,8 @@ def read_back(old:dict[str, str], read:dict[str, str]) -> dict[str, str]:
 def show(found:dict[str, str]) -> int:
     "Print the table; gives the exit status."
     width = max(map(len, found))
-    for name, what in found.items(): print(f'{name:{width}} | {what}')
+    for name, what in found.items():
+        print(f'{name:{width}} | {what}')
     differ = [name for name, what in found.items() if what.startswith('differs')]
     print(f'\n{len(found)} things compared: {len(differ)} differ{": " if differ else ""}{", ".join(differ)}')
     return int(bool(differ))
@@ -100,7 +108,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temp:
         temp = Path(temp).resolve()
         home = temp/'home'      # one path for all, as messages name it; a folder is moved aside when it is done
-        with checked_out(commit, temp/'older') as tree: old = attend(tree, home)
+        with checked_out(commit, temp/'older') as tree:
+            old = attend(tree, home)
         home.rename(temp/'older home')
         new = attend(root, home)
         home.rename(temp/'newer home')
@@ -109,4 +118,5 @@ def main() -> int:
     return show(compare(old, new) | read_back(old, read))
 
 
-if __name__ == '__main__': sys.exit(main())
+if __name__ == '__main__':
+    sys.exit(main())
