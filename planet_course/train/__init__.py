@@ -2,8 +2,6 @@
 from .checkpoint import (body_of_state, check_digest, check_plain_tensor, differing_tensors, is_state_dict,
                          load_state, most_file_bytes, read_pickled, save_state, stage_state, state_digest,
                          tensor_form, tensors_with_nan)
-from .evaluate import (activation_of, check_data_fits, check_loader_fits, check_loss, check_metric, evaluate,
-                       metric_columns, metric_name, scores_of, target_kind, try_metrics, with_tensors_on)
 from .finder import find_rate, kept_bytes, suggest_bs
 from .learner import Learner
 from .metrics import (Baseline, accuracy, accuracy_thresh, average_precision, check_multilabel, check_thresh,
@@ -12,6 +10,8 @@ from .optimizer import (HeldCtrlC, adamw, explained_errors, fresh_memory, memory
                         optimizer_memory, set_hypers, set_trainable)
 from .recorder import FitRecord, Recorder, missing_name, too_few_points
 from .schedule import LRSuggestion, lr_grid, lr_range, one_cycle, smooth, suggest_lr
+from .scoring import (activation_of, check_data_fits, check_loader_fits, check_loss, check_metric, evaluate,
+                      metric_columns, metric_name, scores_of, target_kind, try_metrics, with_tensors_on)
 from .steps import (Callback, TrainingStep, end_run, new_scaler, notify, run_fit, set_weight_decay,
                     train_step)
 

@@ -17,9 +17,9 @@ from torch import nn, Tensor
 from ..device import keep_random_state, pick_precision, to_device
 from ..files import writable_folder
 from .checkpoint import load_state, save_state, stage_state
-from .evaluate import (activation_of, check_data_fits, check_loader_fits, check_loss,
-                                          check_metric, evaluate, metric_columns, metric_name, scores_of,
-                                          target_kind, with_tensors_on)
+from .scoring import (activation_of, check_data_fits, check_loader_fits, check_loss,
+                                         check_metric, evaluate, metric_columns, metric_name, scores_of,
+                                         target_kind, with_tensors_on)
 from .finder import find_rate
 from .metrics import check_thresh
 from .optimizer import (adamw, HeldCtrlC, memory_for, model_summary, optimizer_memory,

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..core import LiveTable, progress
 from ..device import dtypes, to_device, tuned_kernels
-from .evaluate import metric_columns, try_metrics
+from .scoring import metric_columns, try_metrics
 from .optimizer import explained_errors, set_hypers
 from .recorder import FitRecord
 

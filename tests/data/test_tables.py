@@ -11,6 +11,7 @@ from PIL import Image as PILImage
 
 from planet_course import core, data
 from planet_course.data import Category, ImageList, ItemLists, MultiCategory
+from planet_course.files import PICTURE_FORMATS
 
 n = 12
 tags = ['clear primary', 'clear', 'haze primary', 'clear road', 'haze', 'clear primary water'] * 2
@@ -177,9 +178,9 @@ def test_folders_are_searched_with_their_links(place, capsys, monkeypatch):
 
 
 def test_endings(place):
-    ends = data._endings
+    ends = data.picture_endings
     opens = PILImage.registered_extensions()
-    assert {opens[end] for end in ends} == set(core.PICTURE_FORMATS)
+    assert {opens[end] for end in ends} == set(PICTURE_FORMATS)
     PILImage.new('RGB', (8, 8)).save(place/'map.TIF')
     assert len(ImageList.from_folder(place)) == n + 1
     for given in ('.tif', 'tif', ['.TIF']): assert ImageList.from_folder(place, given).ids == ['map.TIF']

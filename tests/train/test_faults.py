@@ -175,7 +175,7 @@ def test_a_real_ctrl_c(tiles):
 
 
 def test_same_seed_same_losses_in_two_processes(tiles):
-    code = ('import sys; from test_faults import bunch, learner; from planet_course.core import seed_everything; seed_everything(3); '
+    code = ('import sys; from test_faults import bunch, learner; from planet_course.device import seed_everything; seed_everything(3); '
             'learn = learner(bunch(sys.argv[1])); learn.fit_one_cycle(2, 1e-2); print(learn.recorder.fits[-1].losses)')
     runs = [subprocess.run([sys.executable, '-c', code, tiles], cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
             for _ in range(2)]
