@@ -288,7 +288,8 @@ def _upload(file:Path, again:str) -> str: # Kaggle's token for the uploaded file
     address, token = start_upload(file.name, told.st_size, int(told.st_mtime), again)
     def put():
         with open(file, 'rb') as f:     # without an `auth` a password from .netrc would be sent along
-            answer = requests.put(address, data=f, timeout=(10, 300), auth=_no_password, allow_redirects=False)
+            answer = requests.put(address, data=f, timeout=(10, 300), auth=_no_password,
+                                  allow_redirects=False)
         answer.raise_for_status()
         if answer.is_redirect: raise requests.exceptions.InvalidURL('the server leads elsewhere')
     keep_trying(put, 'a receipt for the upload', SUBMISSIONS_PAGE, {})

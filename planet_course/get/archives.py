@@ -126,7 +126,8 @@ def archive_members(
                 yield _Member(m.filename, kind, m.file_size, partial(z.read, m))
         return
     openers = {'7z': partial(_open_7z, most=most), 'tgz': gzip.open, 'tar': partial(open, mode='rb')}
-    with openers[archive_kind(archive)](archive) as stream, tarfile.open(None, 'r|', _Limited(stream, most)) as tar:
+    opener = openers[archive_kind(archive)]
+    with opener(archive) as stream, tarfile.open(None, 'r|', _Limited(stream, most)) as tar:
         for m in tar:
             kind = 'folder' if m.isdir() else 'file' if m.isreg() and not m.issparse() else 'other'
             yield _Member(m.name, kind, m.size, lambda: tar.extractfile(m).read())
@@ -271,7 +272,8 @@ def _archive_and_folder(url:str) -> tuple[str, str]: # of the archive, and of th
         file = ''
     name = re.sub(r'\.(tgz|tar|tar\.gz|tar\.7z|zip)$', '', file)
     if re.fullmatch(r'\w[\w .,+=@()%~-]{,150}', name): return file, name
-    raise ValueError(f'{without_secrets(url)!r} does not end in the name of an archive, like planet_tiny.tgz.')
+    shown = without_secrets(url)
+    raise ValueError(f'{shown!r} does not end in the name of an archive, like planet_tiny.tgz.')
 
 def untar_data(
     url:str,                 # one of `URLs`, or the address of another .tgz, .tar, .tar.7z or .zip

@@ -72,7 +72,7 @@ def keep_trying(
 ):
     """Call `action` until it succeeds, five times at most; gives what it gives.
 
-    Raises one of `refusals`; `OfflineError`, `RateLimitedError` or `DataError` when the last attempt has failed.
+    Raises one of `refusals`; or, after the last attempt, `OfflineError`, `RateLimitedError`, `DataError`.
 
     Parameters:
         action: called without arguments; what fails raises a `requests.RequestException`

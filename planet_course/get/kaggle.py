@@ -56,7 +56,9 @@ def _kaggle_client(login:dict) -> Iterator:
     with KaggleClient(**login) as client:
         session = client.http_client()._session
         session.headers['Accept-Encoding'] = 'identity'
-        def send(request, stream=False, **_): return in_time(partial(_answer, request, stream))
+        def send(request, stream=False, proxies=None, verify=None, cert=None):
+            return in_time(partial(_answer, request, stream)) # which finds the last three itself
+
         session.send = send
         yield client
 
@@ -215,17 +217,17 @@ def fetch_from_kaggle(
     unpack(archive, work/'mirror', place_of, _MIRROR_PAGE)
 
 # %% ../../nbs/get/08_kaggle.ipynb #8845116b
-_COMPETITION_PAGE = f'https://www.kaggle.com/competitions/{COMPETITION}'
-SUBMISSIONS_PAGE = f'{_COMPETITION_PAGE}/submissions' # those of whoever is signed in, with their scores
+_ENTRY_PAGE = f'https://www.kaggle.com/competitions/{COMPETITION}'
+SUBMISSIONS_PAGE = f'{_ENTRY_PAGE}/submissions' # those of whoever is signed in, with their scores
 
 def _submission_refusals(again:str) -> dict[int, DataError]:
     "What Kaggle's status codes mean where it is asked about submissions."
     return {
         401: BadCredentialsError('Kaggle does not accept your token (401).', _TOKEN_PAGE,
                                  f'generate a new one there, put it where the old one is, and {again}'),
-        403: RulesNotAcceptedError('Kaggle knows you, and takes no submission from you yet (403).', _COMPETITION_PAGE,
+        403: RulesNotAcceptedError('Kaggle knows you, and takes no submission from you yet (403).', _ENTRY_PAGE,
                                    f"press 'Late Submission' there, accept the rules, and {again}"),
-        404: FileGoneError('Kaggle does not know that competition or submission (404).', _COMPETITION_PAGE, again)}
+        404: FileGoneError('Kaggle does not know that competition or submission (404).', _ENTRY_PAGE, again)}
 
 def _ask_about_submissions(
     call:Callable,         # called with the part of the client that is about competitions

@@ -134,8 +134,8 @@ def _decode(file:Path) -> None:
         picture.convert('RGB')
 
 # %% ../../nbs/get/07_layout.ipynb #a0df52f3
-def _wanted_names(folder:Path, table:Path, strict:bool) -> dict[str, set[str]]: # part -> names; other parts may have any
-    "The tiles that the tables in `folder` name, `table` with the labels among them."
+def _wanted_names(folder:Path, table:Path, strict:bool) -> dict[str, set[str]]:
+    "Part -> tiles that must be there, by the tables in `folder`; `table` has the labels."
     wanted = {'train-jpg': _names_in_table(table)}
     submission = folder/'sample_submission_v2.csv'
     if strict and submission.exists():
@@ -162,7 +162,8 @@ def _check_names(
     odd = names ^ tiles if strict else names - tiles
     if odd or strict and len(tiles) != n:
         where = os.path.realpath(part) if part.is_symlink() else part.name
-        raise _wrong_tiles(f'{where} has {len(tiles):,} tiles, and {n:,} belong there (see {sorted(odd)[:3]}).')
+        raise _wrong_tiles(f'{where} has {len(tiles):,} tiles, and {n:,} belong there '
+                           f'(see {sorted(odd)[:3]}).')
     return sorted(tiles)
 
 def check_layout(

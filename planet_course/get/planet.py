@@ -41,7 +41,8 @@ def _supply(
             parts.setdefault(which_table(file), file)
             continue
         with reading_archive(file, DATA_PAGE), closing(archive_members(file)) as members:
-            few = members if archive_kind(file) == 'zip' else islice(members, 9) # a .zip has a list of what it holds
+            whole = archive_kind(file) == 'zip' # which has a list of what it holds
+            few = members if whole else islice(members, 9)
             holds = {place.split('/')[0] for m in few if (place := place_of(m.name))}
         if holds and holds <= parts.keys(): continue
         (below := staging/'work'/f'{len(parts)}-{file.name}').mkdir()

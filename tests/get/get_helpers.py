@@ -30,13 +30,16 @@ def arranged(files, how):
     above = lambda name: 'test-jpg-additional' if 'additional' in name else 'planet/planet'
     return {f'{above(name)}/{name.replace("train_v2", "train_classes").replace("_v2", "")}': data for name, data in files.items()}
 
+
 def wanted(files, how):
     "What must come out of `files` arranged like this: fast.ai has no test tiles, the mirror another table."
     if how == 'fastai': return {name: data for name, data in files.items() if name.startswith('train')}
     if how != 'mirror': return files
     return {name.replace('train_v2', 'train_classes'): data for name, data in files.items() if name != 'sample_submission_v2.csv'}
 
+
 def without_submission(files): return {name: data for name, data in files.items() if name != 'sample_submission_v2.csv'}
+
 
 def tar(files, *odd):
     "The bytes of a .tar: `odd` entries, then `files`."
@@ -49,7 +52,9 @@ def tar(files, *odd):
             t.addfile(info, io.BytesIO(data))
     return out.getvalue()
 
+
 lzma2, copied, aes = dict(id=py7zr.FILTER_LZMA2, preset=0), dict(id=py7zr.FILTER_COPY), dict(id=py7zr.FILTER_CRYPTO_AES256_SHA256)
+
 
 def sevenzip(data, *filters):
     "The bytes of a .7z with `data` in it, and no more."
@@ -58,17 +63,20 @@ def sevenzip(data, *filters):
         z.writestr(data, 'train-jpg.tar')
     return out.getvalue()
 
+
 def zipped(files, *odd):
     out = io.BytesIO()
     with zipfile.ZipFile(out, 'w', zipfile.ZIP_DEFLATED) as z:
         for info, data in [*odd, *files.items()]: z.writestr(info, data)
     return out.getvalue()
 
+
 def pack(files, kind, *odd):
     "The bytes of an archive of this kind."
     if kind == '.zip': return zipped(files, *odd)
     data = tar(files, *odd)
     return {'.tar': bytes, '.tgz': partial(gzip.compress, compresslevel=1), '.tar.7z': sevenzip}[kind](data)
+
 
 def lay(files, folder):
     "Write `files` below `folder`; gives `folder`."
@@ -77,15 +85,19 @@ def lay(files, folder):
         (folder/name).write_bytes(data)
     return folder
 
+
 def put(tmp_path, name, data): return lay({name: data}, tmp_path/'shelf')/name
 
+
 def visible(folder): return sorted(p.name for p in folder.iterdir() if p.name[0] != '.') if folder.exists() else []
+
 
 def content(folder):
     "What lies in the normal layout in `folder`, name -> bytes; and nothing half-done lies beside it."
     assert not list(folder.glob('.*.part')), 'something half-done was left'
     files = [file for name in layout for file in ((folder/name).iterdir() if (folder/name).is_dir() else [folder/name])]
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files if file.is_file()}
+
 
 def snapshot(folder):
     "All that is in `folder`, with what changes when somebody writes."

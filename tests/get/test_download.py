@@ -11,11 +11,15 @@ from get_helpers import (arranged, content, cut, faults, gone, is_sample, lay, p
 from planet_course.get import (Config, CorruptError, DataError, download as download_module, errors as errors_module, FileGoneError,
                                kaggle as kaggle_module, OfflineError, planet_data, RateLimitedError, untar_data, URLs)
 
+pytest_plugins = ['get_fixtures']
+pytestmark = pytest.mark.usefixtures('machine')
+
 
 def test_where_data_goes(monkeypatch, tmp_path):
     assert Config.data_path() == tmp_path/'course'/'data'
     monkeypatch.delenv('PLANET_COURSE_HOME')
     assert Config.data_path() == tmp_path/'home'/'.planet_course'/'data'
+
 
 def test_untar_data_downloads_once(sample, little, noise, tmp_path):
     folder = untar_data(URLs.PLANET_SAMPLE)
@@ -24,7 +28,9 @@ def test_untar_data_downloads_once(sample, little, noise, tmp_path):
     assert untar_data(URLs.PLANET_SAMPLE) == folder and snapshot(folder.parent) == before and len(sample.log) == 1
     assert is_sample(untar_data(URLs.PLANET_SAMPLE, tmp_path/'own'), little, noise)
 
+
 more_faults = faults | {'cut half-way, no mark': (cut | dict(no_mark=True), OfflineError)}
+
 
 @pytest.mark.parametrize('less', [{}, dict(no_range=True)], ids=['ranges', 'no ranges'])
 @pytest.mark.parametrize('ill, kind', more_faults.values(), ids=more_faults)
@@ -36,6 +42,7 @@ def test_untar_data_breaks(ill, kind, less, sample, little, noise, fails, tmp_pa
     assert is_sample(untar_data(URLs.PLANET_SAMPLE, tmp_path/'new'), little, noise)
     last, kept = sample.log[-1], kind is OfflineError and 'cut' in ill and 'no_mark' not in ill
     assert bool(last['range']) == kept and (last['sent'] < len(sample.sample)) == (kept and not less)
+
 
 @pytest.mark.parametrize('ill', passing.values(), ids=passing)
 def test_untar_data_breaks_once(ill, sample, little, noise, tmp_path, hurry):
@@ -52,6 +59,7 @@ def test_untar_data_is_refused(status, kind, sample, little, noise, fails, tmp_p
     sample.faults.clear()
     assert is_sample(untar_data(URLs.PLANET_SAMPLE, tmp_path/'new'), little, noise)
 
+
 def test_untar_data_checks_the_size(sample, little, noise, fails, tmp_path, monkeypatch):
     "Known sizes are those of the five addresses; another file under one of them is not taken."
     assert sorted(errors_module.ARCHIVE_SIZES.values()) == [342_207, 801_038, 997_569, 2_314_212, 15_523_994]
@@ -60,6 +68,7 @@ def test_untar_data_checks_the_size(sample, little, noise, fails, tmp_path, monk
         fails(CorruptError, tmp_path/'new', untar_data, URLs.PLANET_SAMPLE, tmp_path/'new')
     monkeypatch.setitem(errors_module.ARCHIVE_SIZES, URLs.PLANET_SAMPLE, len(sample.sample))
     assert is_sample(untar_data(URLs.PLANET_SAMPLE, tmp_path/'new'), little, noise)
+
 
 @pytest.mark.parametrize('any_range', [False, True], ids=['If-Range', 'no If-Range'])
 @pytest.mark.parametrize('longer', [0, 400_000, -2_000_000])
@@ -76,8 +85,10 @@ def test_the_file_changes_between_two_calls(longer, any_range, sample, little, n
         with contextlib.suppress(CorruptError, OfflineError): untar_data(URLs.PLANET_SAMPLE, tmp_path/'new')
     assert is_sample(untar_data(URLs.PLANET_SAMPLE, tmp_path/'new'), little, noise)
 
+
 def test_untar_data_offline(nobody, fails, tmp_path):
     fails(OfflineError, tmp_path/'new', untar_data, f'{nobody}/planet_sample.tgz', tmp_path/'new')
+
 
 def test_planet_data_takes_the_sample(sample, little, tmp_path):
     "The lesson's `DATA=sample`: fast.ai's layout becomes ours, and is linked to, not copied."
@@ -85,6 +96,7 @@ def test_planet_data_takes_the_sample(sample, little, tmp_path):
     assert folder == tmp_path/'course'/'data'/'planet_1000' and content(folder) == wanted(little, 'fastai')
     assert (folder/'train-jpg').is_symlink() and len(sample.log) == 1
     assert planet_data(source='sample') == folder and len(sample.log) == 1
+
 
 def test_the_real_sample(real_sample, sample_tgz, server, monkeypatch):
     "Fast.ai's 1,000 tiles, packed as they were, through all of it."
@@ -107,16 +119,19 @@ def plain(server, two, fails, tmp_path):
     plain.refused = refused
     return plain
 
+
 @pytest.mark.parametrize('length', ['abc', '-5', '', '\xb2', '9'*5000, '1e3', '0x10'])
 def test_a_length_that_is_none(length, plain, two):
     "Taken as not said: the archive itself tells whether it is whole."
     plain.server.fault('x.tgz', dict(says={'Content-Length': length}))
     assert plain.get() == two
 
+
 @pytest.mark.parametrize('length, kind', [(str(10**15), CorruptError), ('5, 7', DataError), ('1_0', CorruptError), ('+9', CorruptError)])
 def test_a_length_that_is_another(length, kind, plain):
     plain.server.fault('x.tgz', dict(says={'Content-Length': length}))
     plain.refused(kind)
+
 
 @pytest.mark.parametrize('after', ['-5', 'soon', '\xb2', '9'*5000, '', '1e3', '7 s'])
 def test_a_time_to_wait_that_is_none(after, plain, waits, monkeypatch):
@@ -125,8 +140,10 @@ def test_a_time_to_wait_that_is_none(after, plain, waits, monkeypatch):
     plain.refused(RateLimitedError)
     assert waits == [1, 2, 4, 8]
 
+
 astray = '', '?', '//', 'http://[::1', 'http://127.0.0.1:99999/', 'ftp://127.0.0.1/x', 'file:///etc/passwd', 'mailto:me', '\xff\xfe', \
     f'http://{"a"*300}/', 'http://', 'http://me:s3cret@[x/?X-Goog-Signature=s3cret', 'ftp://me:s3cret@x/?X-Goog-Signature=s3)cret s3cret'
+
 
 @pytest.mark.parametrize('location', astray)
 def test_led_astray(location, plain):
@@ -135,10 +152,12 @@ def test_led_astray(location, plain):
     error = plain.refused(DataError)
     assert 's3' not in str(error) and 'cret' not in str(error)
 
+
 @pytest.mark.parametrize('status', [204, 304, 300])
 def test_a_status_that_brings_no_file(status, plain):
     plain.server.fault('x.tgz', dict(status=status))
     plain.refused(OfflineError)
+
 
 @pytest.mark.parametrize('about', [None, 'bytes', 'bytes 0-1/2', 'bytes */*', '\xff', ''])
 def test_a_part_that_says_odd_things(about, sample, little, noise, tmp_path, monkeypatch):
@@ -148,16 +167,19 @@ def test_a_part_that_says_odd_things(about, sample, little, noise, tmp_path, mon
     assert is_sample(untar_data(URLs.PLANET_SAMPLE, tmp_path/'new'), little, noise)
     assert [entry['range'] is None for entry in sample.log] == [True, False, True]
 
+
 @pytest.mark.parametrize('about', [None, 'bytes 5-9/10'])
 def test_a_part_that_nobody_asked_for(about, plain):
     plain.server.fault('x.tgz', dict(partly=True, says={'Content-Range': about}))
     plain.refused(OfflineError)
+
 
 @pytest.mark.parametrize('mark', ['"\xe9"', '"a\tb"'])
 def test_a_mark_that_cannot_be_sent_back(mark, sample, little, noise, tmp_path):
     "It is not sent back: the second attempt begins anew, and nothing is stuck."
     sample.fault('planet_sample.tgz', cut | dict(says=dict(ETag=mark)), dict(says=dict(ETag=mark)))
     assert is_sample(untar_data(URLs.PLANET_SAMPLE, tmp_path/'new'), little, noise)
+
 
 @pytest.mark.parametrize('packed', ['gzip', 'GZIP, br'])
 def test_packed_though_we_asked_for_it_as_it_is(packed, plain):
@@ -170,6 +192,7 @@ def test_packed_though_we_asked_for_it_as_it_is(packed, plain):
     plain.server.files['x.tgz'] = data
     plain.refused(DataError)
 
+
 @pytest.mark.parametrize('size', [None, 1000])
 def test_a_body_without_end(size, plain, monkeypatch):
     "It stops at the length that is known, else at a bound."
@@ -181,11 +204,13 @@ def test_a_body_without_end(size, plain, monkeypatch):
     errors_module.ARCHIVE_SIZES.pop(plain.url, None)
     plain.refused(CorruptError)
 
+
 def test_kaggle_without_end(kaggle, fails, tmp_path, monkeypatch):
     monkeypatch.setattr(kaggle_module, '_ANSWER', 1 << 20, raising=False)
     kaggle.fault('ListDataFiles', dict(endless=True))
     fails(OfflineError, tmp_path/'new', planet_data, tmp_path/'new', source='kaggle')
     assert kaggle.log[0]['sent'] < 1e7
+
 
 @pytest.mark.parametrize('says', [b'[]', b'5', b'{"files": 5}', b'{"files": [5]}', b'{"code": "x"}', b'{"code": 500}', b'['*99_999],
                          ids=lambda says: says[:9].decode())
@@ -193,6 +218,7 @@ def test_kaggle_lists_nonsense(says, kaggle, little, tmp_path):
     "An error of ours, or a list without the tables: those of the mirror are used."
     kaggle.fault('ListDataFiles', dict(body=says, json=True))
     with contextlib.suppress(DataError): assert content(planet_data(tmp_path/'new', source='kaggle')) == wanted(little, 'mirror')
+
 
 @pytest.mark.parametrize('ill', [dict(drip=0.05), dict(slow_head=0.05)], ids=['body', 'head'])
 def test_a_drip(ill, plain, monkeypatch):
@@ -207,6 +233,7 @@ def test_a_drip(ill, plain, monkeypatch):
     monkeypatch.setattr(download_module, '_PATIENCE', 30)
     plain.refused(OfflineError) if 'drip' in ill else plain.server.faults.clear()
     assert plain.get()
+
 
 def test_from_https_to_http(two, fails, tmp_path, monkeypatch):
     "Refused; the other way round is fine."
@@ -226,6 +253,7 @@ def test_from_https_to_http(two, fails, tmp_path, monkeypatch):
     error = fails(DataError, tmp_path/'new', untar_data, 'https://example.org/x.tgz', tmp_path/'new')
     assert 'https' in error.what and asked == ['https://example.org/x.tgz']
 
+
 def test_a_netrc_is_left_alone(kaggle, little, plain, two, tmp_path):
     "Passwords of other programs are sent to nobody, neither to the first address nor to where it leads."
     lines = '\n'.join(f'machine {host} login me password s3cret' for host in ('127.0.0.1', 'localhost'))
@@ -237,6 +265,7 @@ def test_a_netrc_is_left_alone(kaggle, little, plain, two, tmp_path):
     assert content(planet_data(tmp_path/'kaggle', source='kaggle')) == little
     assert {entry['auth'] for entry in kaggle.log if entry['method'] == 'GET'} == {''}
 
+
 def test_a_proxy_is_used(server, two, tmp_path, monkeypatch):
     "One that the environment names, with its exceptions."
     server.plain('x.tgz', pack(two, '.tgz'))
@@ -245,6 +274,7 @@ def test_a_proxy_is_used(server, two, tmp_path, monkeypatch):
     assert content(untar_data('http://nowhere.invalid/files/x.tgz', tmp_path/'new')) == two
     with pytest.raises(OfflineError): untar_data('http://other.invalid/files/x.tgz', tmp_path/'other')
     assert len(server.log) == 1
+
 
 @pytest.mark.parametrize('status', [404, 418, 503, None])
 def test_what_an_address_hides(status, plain, nobody, two):
@@ -259,6 +289,7 @@ def test_what_an_address_hides(status, plain, nobody, two):
         with pytest.raises(OfflineError) as e: untar_data(plain.url, plain.folder)
         error = e.value
     assert not [secret for secret in ('s3', 'cret', 'me:', 'key=') if secret in str(error) + error.page]
+
 
 @pytest.mark.parametrize('end', ['..', '.', '', '..tgz', '..tar.7z', '.tgz', '...tgz', '.ssh', '.ssh.tgz', 'a\\b.tgz', '\0.tgz', 'x'*400, '\x1b.tgz'])
 def test_an_address_that_names_nothing(end, tmp_path):

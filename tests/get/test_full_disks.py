@@ -8,8 +8,12 @@ from get_helpers import arranged, content, cut, is_sample, kinds, lay, pack, put
 from planet_course.get import (archives as archives_module, DiskFullError, download as download_module, layout as layout_module,
                                planet_data, untar_data, URLs)
 
+pytest_plugins = ['get_fixtures']
+pytestmark = pytest.mark.usefixtures('machine')
+
 
 def enlarge(disk): subprocess.run(['mount', '-o', 'remount,size=20m', disk], check=True)
+
 
 @pytest.mark.parametrize('kind', kinds)
 def test_a_full_disk_while_unpacking(kind, planet, disk, fails, tmp_path):
@@ -18,6 +22,7 @@ def test_a_full_disk_while_unpacking(kind, planet, disk, fails, tmp_path):
     enlarge(disk)
     assert content(planet_data(disk/'new', source=archive)) == planet
 
+
 @pytest.mark.parametrize('less', [{}, dict(no_length=True, no_mark=True)], ids=['length', 'no length'])
 def test_a_full_disk_while_downloading(less, kaggle, little, disk, fails):
     "Where the length is said it is compared with the room before; where not, the disk says it. Room made: all goes well."
@@ -25,6 +30,7 @@ def test_a_full_disk_while_downloading(less, kaggle, little, disk, fails):
     fails(DiskFullError, disk/'new', planet_data, disk/'new', source='kaggle')
     enlarge(disk)
     assert content(planet_data(disk/'new', source='kaggle')) == little
+
 
 @pytest.mark.parametrize('number', [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_a_full_disk_while_drawing(number, fails, tmp_path, monkeypatch):
@@ -35,11 +41,14 @@ def test_a_full_disk_while_drawing(number, fails, tmp_path, monkeypatch):
     assert str(tmp_path/'new') in error.what
     assert len(content(planet_data(tmp_path/'new', 'synthetic', n=3))) == 6
 
+
 def test_too_little_room_is_known_before(sample, disk, fails):
     fails(DiskFullError, disk/'new', untar_data, URLs.PLANET_SAMPLE, disk/'new')
     assert not list((disk/'new').rglob('*.part/*.part')), 'it was begun'
 
+
 mkdir = os.mkdir
+
 
 class Steps:
     "Count what the part `get` does to a disk: open to write, write, make a folder, link, rename, remove. Before step `n` call `act`."
@@ -63,6 +72,7 @@ class Steps:
         opened.write = self.counted(opened.write)
         return opened
 
+
 def no_space(): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 def die(): os.kill(os.getpid(), signal.SIGKILL)
 
@@ -73,6 +83,7 @@ def numbers(call, **options):
         steps = Steps(patch, **options)
         call()
     return range(1, steps.done + 1)
+
 
 def test_no_space_at_any_step_of_unpacking(two, tmp_path):
     "Each write, folder and rename on the way from archive to layout, one after another, meets a full disk."
@@ -85,6 +96,7 @@ def test_no_space_at_any_step_of_unpacking(two, tmp_path):
         whole(tmp_path/str(n), two)
         assert content(planet_data(tmp_path/str(n), source=shelf)) == two, f'after step {n}'
 
+
 def test_no_space_at_any_step_from_kaggle(kaggle, two, tmp_path):
     kaggle.tables = {'train_v2.csv/train_v2.csv': two['train_v2.csv']}
     kaggle.mirror = zipped(arranged(two, 'mirror'))
@@ -95,6 +107,7 @@ def test_no_space_at_any_step_from_kaggle(kaggle, two, tmp_path):
         whole(tmp_path/str(n), two)
         assert content(planet_data(tmp_path/str(n), source='kaggle')) == two, f'after step {n}'
 
+
 def test_no_space_at_any_step_of_untar_data(server, two, tmp_path):
     url = server.plain('x.tgz', pack(two, '.tgz'))
     for n in numbers(lambda: untar_data(url, tmp_path/'0')):
@@ -104,10 +117,12 @@ def test_no_space_at_any_step_of_untar_data(server, two, tmp_path):
         assert not visible(tmp_path/str(n))
         assert content(untar_data(url, tmp_path/str(n))) == two and not list((tmp_path/str(n)).glob('.*.part'))
 
+
 def test_no_space_for_the_lock(few, tmp_path, fails, monkeypatch):
     archive = put(tmp_path, 'x.zip', pack(few, '.zip'))
     monkeypatch.setattr(archives_module.FileLock, 'acquire', lambda *args, **kwargs: no_space())
     fails(DiskFullError, tmp_path/'new', planet_data, tmp_path/'new', source=archive)
+
 
 def killed(n, call):
     "Run `call` in a copy of this process that is killed before step `n`."
@@ -116,8 +131,10 @@ def killed(n, call):
         finally: os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
+
 removing = [(shutil, 'rmtree')]
 forks = pytest.mark.skipif(not hasattr(os, 'fork'), reason='killed at any step: needs fork')
+
 
 @forks
 @pytest.mark.parametrize('kind', ['.tar.7z', '.zip'])
@@ -129,6 +146,7 @@ def test_killed_at_any_step_of_unpacking(kind, two, tmp_path):
         whole(tmp_path/str(n), two)
         assert content(planet_data(tmp_path/str(n), source=archive)) == two, f'after step {n}'
 
+
 @forks
 def test_killed_at_any_step_from_kaggle(kaggle, two, tmp_path):
     "And what was killed at its very end is still known to be from Kaggle."
@@ -139,6 +157,7 @@ def test_killed_at_any_step_from_kaggle(kaggle, two, tmp_path):
         whole(tmp_path/str(n), two)
         assert content(planet_data(tmp_path/str(n), source='kaggle')) == two, f'after step {n}'
 
+
 @forks
 def test_killed_at_any_step_of_untar_data(server, two, tmp_path):
     url = server.plain('x.tgz', pack(two, '.tgz'))
@@ -148,11 +167,13 @@ def test_killed_at_any_step_of_untar_data(server, two, tmp_path):
         assert content(untar_data(url, tmp_path/str(n))) == two
         assert not list((tmp_path/str(n)).glob('.*.part')), f'left by a kill before step {n}'
 
+
 def child(code, *args):
     "Start Python on `code`."
     code = 'import sys, time\nfrom planet_course.get import *\nfrom planet_course.get import archives, planet\n' + textwrap.dedent(code)
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     return subprocess.Popen([sys.executable, '-c', code, *map(str, args)], text=True, **pipes)
+
 
 def until(ready, run, secs=60):
     "Wait until `ready()`, as long as `run` runs."
@@ -161,12 +182,14 @@ def until(ready, run, secs=60):
         assert run.poll() is None and time.time() < end, run.stdout.read() if run.poll() is not None else 'too slow'
         time.sleep(0.02)
 
+
 downloads = {
     'untar_data': ('planet_sample.tgz', 'untar_data(sys.argv[2], sys.argv[1])'),
     'kaggle': ('archive.zip', """
         from kagglesdk import kaggle_env
         kaggle_env._env_to_endpoint.update(dict.fromkeys(kaggle_env.KaggleEnv, sys.argv[3]))
         planet_data(sys.argv[1], source='kaggle')""")}
+
 
 @pytest.mark.parametrize('file, code', downloads.values(), ids=downloads)
 def test_killed_while_downloading(file, code, kaggle, sample, little, noise, tmp_path):
@@ -180,6 +203,7 @@ def test_killed_while_downloading(file, code, kaggle, sample, little, noise, tmp
     if file == 'archive.zip': assert content(planet_data(folder, source='kaggle')) == little
     else: assert is_sample(untar_data(URLs.PLANET_SAMPLE, folder), little, noise)
     assert kaggle.asked(file)[-1]['range'] and kaggle.asked(file)[-1]['sent'] < 2e6
+
 
 def test_killed_while_unpacking(planet, tmp_path):
     "SIGKILL in the middle of a .tar.7z, while py7zr decodes in its thread; what was written is gone after the next call."
@@ -197,6 +221,7 @@ def test_killed_while_unpacking(planet, tmp_path):
         finally: run.kill()
     assert run.returncode == -signal.SIGKILL and not visible(folder)
     assert content(planet_data(folder, source=archive)) == planet
+
 
 def test_two_processes_at_a_time(sample, planet, little, noise, tmp_path):
     "Both fill the same folders, from an archive and from the network: both end well, and each file is downloaded once."

@@ -10,6 +10,9 @@ from get_helpers import (arranged, content, cut, faults, lay, layout, login, oau
 from planet_course.get import (BadCredentialsError, CorruptError, download as download_module, kaggle as kaggle_module,
                                layout as layout_module, NoCredentialsError, OfflineError, planet_data, RateLimitedError)
 
+pytest_plugins = ['get_fixtures']
+pytestmark = pytest.mark.usefixtures('machine')
+
 
 api = 'ListDataFiles', 'DownloadDataFile', 'DownloadDataset'
 
@@ -26,7 +29,9 @@ def test_kaggle_gives_tables_and_tiles_once(kaggle, little, tmp_path, capfd):
     assert planet_data(folder, source='kaggle') == planet_data(folder) == folder
     assert snapshot(folder) == before and len(kaggle.log) == asked
 
+
 doubled_name = 'train_v2.csv/train_v2.csv'
+
 
 @pytest.mark.parametrize('name, form', [('train_v2.csv', bytes), ('train_v2.csv', zipped), ('train_v2.csv.zip', zipped),
                                         (doubled_name, bytes), (doubled_name, zipped), (f'{doubled_name}.zip', zipped)])
@@ -53,6 +58,7 @@ def test_kaggle_refuses(call, html, status, kind, kaggle, little, fails, tmp_pat
     kaggle.faults.clear()
     assert content(planet_data(tmp_path/'new', source='kaggle')) == little
 
+
 def test_tables_gone_the_mirrors_are_used(kaggle, little, tmp_path, capfd, monkeypatch):
     "The mirror's labels keep their name, and a line says so, unless their md5 is known."
     kaggle.tables.clear()
@@ -64,6 +70,7 @@ def test_tables_gone_the_mirrors_are_used(kaggle, little, tmp_path, capfd, monke
     monkeypatch.setattr(layout_module, 'TILE_COUNTS', {'train-jpg': 24, 'test-jpg': 12, 'test-jpg-additional': 6})
     assert content(planet_data(tmp_path/'known', source='kaggle')) == without_submission(little)
     assert 'train_classes.csv' not in capfd.readouterr().out
+
 
 def test_slow_down(kaggle, little, fails, tmp_path, monkeypatch, waits):
     "429: as long as it asks for, if that is up to a minute; else as long as our own list says. Then no more."
@@ -77,6 +84,7 @@ def test_slow_down(kaggle, little, fails, tmp_path, monkeypatch, waits):
         fails(RateLimitedError, tmp_path/'other', planet_data, tmp_path/'other', source='kaggle')
         assert waits == kept and len(kaggle.log) == len(kept) + 1
 
+
 @pytest.mark.parametrize('ill', [dict(stall=9), dict(body=sign_in)], ids=['silent', 'a page'])
 @pytest.mark.parametrize('call', api)
 def test_kaggle_talks_nonsense(call, ill, kaggle, little, fails, tmp_path, hurry):
@@ -86,6 +94,7 @@ def test_kaggle_talks_nonsense(call, ill, kaggle, little, fails, tmp_path, hurry
     fails(kind, tmp_path/'new', planet_data, tmp_path/'new', source='kaggle')
     kaggle.faults.clear(), hurry({})
     assert content(planet_data(tmp_path/'new', source='kaggle')) == little
+
 
 @pytest.mark.parametrize('ill, kind', faults.values(), ids=faults)
 def test_the_mirror_breaks(ill, kind, kaggle, little, fails, tmp_path, hurry):
@@ -98,6 +107,7 @@ def test_the_mirror_breaks(ill, kind, kaggle, little, fails, tmp_path, hurry):
     if kind is OfflineError and 'cut' in ill: assert last['range'] and last['sent'] < len(kaggle.mirror)
     else: assert not last['range']
 
+
 @pytest.mark.parametrize('ill', passing.values(), ids=passing)
 def test_the_mirror_breaks_once(ill, kaggle, little, tmp_path, hurry):
     "The second attempt has Kaggle sign a new address, and asks the store for the rest only."
@@ -108,6 +118,7 @@ def test_the_mirror_breaks_once(ill, kaggle, little, tmp_path, hurry):
     assert bool(last['range']) == ('cut' in ill)
     if ill.get('cut', 0) > 1e6: assert last['sent'] < len(kaggle.mirror)/1.5
 
+
 @pytest.mark.parametrize('status', [400, 403, 404, 410, 429])
 def test_the_store_refuses_its_own_address(status, kaggle, little, fails, tmp_path):
     "After a cut no address works any more. That says nothing about token or rules, whatever its number; what came is kept."
@@ -117,9 +128,11 @@ def test_the_store_refuses_its_own_address(status, kaggle, little, fails, tmp_pa
     assert content(planet_data(tmp_path/'new', source='kaggle')) == little
     assert kaggle.asked('archive.zip')[-1]['range']
 
+
 table_faults = [(dict(cut=100), OfflineError), (dict(stall=9), OfflineError), (dict(wrong=30), CorruptError),
                 (dict(wrong=0, no_md5=True), CorruptError), (dict(body=sign_in), CorruptError),
                 (dict(cut=300, no_length=True, no_md5=True), CorruptError)]
+
 
 @pytest.mark.parametrize('ill, kind', table_faults, ids=str)
 def test_a_table_breaks(ill, kind, kaggle, little, fails, tmp_path, hurry):
@@ -129,12 +142,14 @@ def test_a_table_breaks(ill, kind, kaggle, little, fails, tmp_path, hurry):
     kaggle.faults.clear(), hurry({})
     assert content(planet_data(tmp_path/'new', source='kaggle')) == little
 
+
 def test_a_zipped_table_that_is_another(kaggle, little, tmp_path, capfd):
     "Kaggle's .zip has something else in it: left out, said, and the data set's own table is used."
     kaggle.tables['train_v2.csv/train_v2.csv'] = zipped({'other.txt': b'x'})
     planet_data(tmp_path/'new', source='kaggle')
     assert 'other.txt' in capfd.readouterr().out
     assert (tmp_path/'new'/'train_classes.csv').read_bytes() == little['train_v2.csv'] and not (tmp_path/'new'/'train_v2.csv').exists()
+
 
 def test_a_mirror_that_lacks_a_tile(kaggle, little, fails, tmp_path):
     "It does not fit the tables: not kept, so that the next run can have a better one."
@@ -144,6 +159,7 @@ def test_a_mirror_that_lacks_a_tile(kaggle, little, fails, tmp_path):
     kaggle.mirror = good
     assert content(planet_data(tmp_path/'new', source='kaggle')) == little
 
+
 @pytest.mark.parametrize('less', [['no_length'], ['no_length', 'no_md5'], ['no_mark'], ['no_range']], ids=str)
 def test_a_store_that_says_less(less, kaggle, little, tmp_path):
     "No Content-Length, no md5, no ETag, no ranges: all goes well, also after a cut that can be noticed."
@@ -152,6 +168,7 @@ def test_a_store_that_says_less(less, kaggle, little, tmp_path):
     kaggle.fault('archive.zip', ill if 'no_length' in less else ill | cut, ill)
     assert content(planet_data(tmp_path/'new', source='kaggle')) == little
 
+
 def test_nobody_there(kaggle, nobody, fails, tmp_path, monkeypatch):
     "Neither Kaggle nor its store: the error of the second has its address inside, and must not show it."
     kaggle.store = f'{nobody}/store'
@@ -159,10 +176,12 @@ def test_nobody_there(kaggle, nobody, fails, tmp_path, monkeypatch):
     send_kaggle_to(nobody, monkeypatch)
     fails(OfflineError, tmp_path/'new', planet_data, tmp_path/'new', source='kaggle')
 
+
 def test_import_asks_nobody():
     "Importing the module imports no client; nor does any of them run or print."
     code = 'import sys, planet_course.get.download; print([name for name in sys.modules if name.startswith("kaggle")])'
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'
+
 
 def test_no_credentials(kaggle, fails, tmp_path, monkeypatch):
     "Nobody is asked; no help page, no SystemExit; how to get a token is said for each kind of machine."
@@ -185,6 +204,7 @@ def test_credentials_are_found(variables, files, kaggle, little, tmp_path, monke
     basic = 'KAGGLE_KEY' in variables or any(name.endswith('kaggle.json') for name in files)
     assert {entry['auth'] for entry in kaggle.log if entry['method'] == 'POST'} == {'Basic' if basic else 'Bearer'}
 
+
 @pytest.mark.parametrize('variables', [dict(KAGGLE_API_TOKEN='KGAT_old'), dict(KAGGLE_API_TOKEN=token*20),
                                        dict(KAGGLE_USERNAME=user, KAGGLE_KEY='old')], ids=['token', 'long token', 'key'])
 def test_old_credentials(variables, kaggle, fails, tmp_path, monkeypatch):
@@ -194,7 +214,9 @@ def test_old_credentials(variables, kaggle, fails, tmp_path, monkeypatch):
     fails(BadCredentialsError, tmp_path/'new', planet_data, tmp_path/'new', source='kaggle')
     assert len(kaggle.log) == 1
 
+
 dirt = {'a line break': '{}\n', 'a byte order mark': '\ufeff{}', 'all of it': '\ufeff "{}" \r\n\0'}
+
 
 @pytest.mark.parametrize('dirty', dirt.values(), ids=dirt)
 @pytest.mark.parametrize('where', ['KAGGLE_API_TOKEN', 'KAGGLE_KEY', 'access_token', 'access_token in UTF-16', 'kaggle.json',
@@ -213,6 +235,7 @@ def test_credentials_with_dirt_around_them(where, dirty, kaggle, tmp_path, monke
     assert kaggle_module._login() in (dict(api_token=token), dict(username=user, password=key))
     assert kaggle_module._ask_kaggle(lambda k: len(kaggle.log)) == 0
 
+
 useless = {  # variables, files in the home folder, what the error names
     'two words': (dict(KAGGLE_API_TOKEN='KGAT_secret two'), {}, 'KAGGLE_API_TOKEN'),
     'a broken mark': (dict(KAGGLE_API_TOKEN='ï»¿KGAT_secret'), {}, 'KAGGLE_API_TOKEN'),
@@ -226,6 +249,7 @@ useless = {  # variables, files in the home folder, what the error names
     'only the token': ({}, {'.kaggle/kaggle.json': b'secret'}, '~/.kaggle/kaggle.json'),
     'a login of rubbish': ({}, {'.kaggle/credentials.json': b'{"refresh_token": "secret", "access_token_expiration": "soon"}'}, 'credentials.json'),
     'a login with a mark': ({}, {'.kaggle/credentials.json': b'\xef\xbb\xbf' + oauth}, 'credentials.json')}
+
 
 @pytest.mark.parametrize('variables, files, named', useless.values(), ids=useless)
 def test_credentials_that_cannot_be_any(variables, files, named, kaggle, fails, tmp_path, monkeypatch):

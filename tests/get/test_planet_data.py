@@ -10,10 +10,14 @@ from get_helpers import arranged, content, lay, mounted, pack, put, snapshot, vi
 from planet_course.get import (Config, CorruptError, DataError, download as download_module, kaggle as kaggle_module,
                                layout as layout_module, NoCredentialsError, NoTilesError, planet_data)
 
+pytest_plugins = ['get_fixtures']
+pytestmark = pytest.mark.usefixtures('machine')
+
 
 def rearranged(files, table, tile):
     "`files` with tables and tiles under the names that these make of theirs."
     return {(tile if '/' in name else table)(name): data for name, data in files.items()}
+
 
 def doubled(files): return rearranged(files, lambda table: f'{table}/{table}', str)  # as Kaggle's client lays them
 def nested(files): return rearranged(files, str, lambda tile: f'{tile.split("/")[0]}/{tile}')
@@ -21,8 +25,10 @@ def tables_zipped(files):
     tiles, tables = ({name: data for name, data in files.items() if ('/' in name) == tile} for tile in (True, False))
     return tiles | {f'{name}.zip': zipped({name: data}) for name, data in tables.items()}
 
+
 local = {**{how: partial(arranged, how=how) for how in ('competition', 'mirror', 'fastai', 'flat')},
          'tables zipped': tables_zipped, 'tables in folders': doubled, 'tiles in folders in folders': nested}
+
 
 @pytest.mark.parametrize('in_place', [False, True], ids=['elsewhere', 'in place'])
 @pytest.mark.parametrize('how', local)
@@ -39,10 +45,12 @@ def test_a_folder_of_tiles(how, in_place, planet, tmp_path):
     before = snapshot(tmp_path)
     assert planet_data(folder if in_place else new) == new and snapshot(tmp_path) == before
 
+
 def test_a_relative_folder(planet, tmp_path):
     lay(arranged(planet, 'fastai'), Path('mine'))
     assert content(planet_data('mine')) == content(planet_data('new', source='mine')) == wanted(planet, 'fastai')
     assert visible(tmp_path/'here') == ['mine', 'new']
+
 
 @pytest.mark.parametrize('known', [False, True])
 def test_old_labels_keep_their_name(known, planet, tmp_path, capfd, monkeypatch):
@@ -52,11 +60,13 @@ def test_old_labels_keep_their_name(known, planet, tmp_path, capfd, monkeypatch)
     assert ('train_v2.csv' in visible(folder)) == known != ('train_classes.csv' in visible(folder))
     assert ('train_classes.csv' in capfd.readouterr().out) == (not known)
 
+
 def test_a_tile_is_missing_in_a_folder(planet, tmp_path, fails):
     files = {n: planet[n] for n in planet if n != 'train-jpg/train_7.jpg'}
     lay(arranged(files, 'fastai'), tmp_path/'mine')
     error = fails(CorruptError, tmp_path/'new', planet_data, tmp_path/'new', source=tmp_path/'mine')
     assert 'train_7' in str(error)
+
 
 def test_half_of_the_tiles_in_the_way(planet, tmp_path, fails):
     "Somebody's own half-unpacked train-jpg is neither taken for the whole nor changed."
@@ -66,6 +76,7 @@ def test_half_of_the_tiles_in_the_way(planet, tmp_path, fails):
         error = fails(CorruptError, folder, planet_data, folder, source)
         assert 'train-jpg' in error.what and 'move' in error.then, 'to get them again would not help'
     assert content(folder) == some
+
 
 def test_nothing_there(tmp_path, fails, planet):
     "No folder, an empty one, only tiles, only a table: said with what was found. A typo is no source."
@@ -80,8 +91,10 @@ def test_nothing_there(tmp_path, fails, planet):
         with pytest.raises(ValueError, match='kaggle'): planet_data(tmp_path/'new', source)
     assert not (tmp_path/'new').exists() or not visible(tmp_path/'new')
 
+
 mirrors, competitions = ('planets-dataset', 'datasets/nikitarom/planets-dataset'), (f'competitions/{competition}', competition)
 mounts = [(place, None) for place in mirrors + competitions] + [(place, tables) for place in mirrors for tables in competitions]
+
 
 @pytest.mark.parametrize('source', ['auto', 'mount'])
 @pytest.mark.parametrize('place, tables', mounts)
@@ -98,6 +111,7 @@ def test_mount(place, tables, source, little, tmp_path, capfd):
     linked = snapshot(tmp_path/'course')
     assert planet_data(source=source) == folder and snapshot(tmp_path/'course') == linked and snapshot(tmp_path/'input') == before
 
+
 def test_auto_takes_the_nearest(few, tmp_path, capfd, monkeypatch):
     "Local, mount, archive, synthetic: each when those before it are not there; nobody is asked for anything."
     monkeypatch.setattr(download_module, 'send_safely', None)
@@ -110,10 +124,12 @@ def test_auto_takes_the_nearest(few, tmp_path, capfd, monkeypatch):
         assert planet_data(folder, n=3) == folder and f'({route}:' in capfd.readouterr().out
         assert len(list((folder/'train-jpg').iterdir())) == (3 if route == 'synthetic' else 6)
 
+
 def test_auto_without_anything(tmp_path, capfd):
     folder = planet_data(n=3)
     assert folder == tmp_path/'course'/'data'/'planet_synthetic_3' and '(synthetic:' in capfd.readouterr().out
     assert planet_data(source='synthetic', n=3) == folder
+
 
 @pytest.mark.parametrize('name', ['train-jpg.tar.7z.crdownload', 'train-jpg.tar.7z.part', 'train_v2.csv.zip.crdownload'])
 def test_what_the_browser_has_not_finished(name, few, fails, tmp_path, capfd):
@@ -123,11 +139,13 @@ def test_what_the_browser_has_not_finished(name, few, fails, tmp_path, capfd):
     planet_data(folder, n=3)
     assert '(synthetic:' in capfd.readouterr().out
 
+
 def test_auto_and_an_archive_of_other_things(tmp_path, capfd):
     "Somebody's own .zip beside is no reason to give up."
     folder = lay({'thesis.zip': zipped({'thesis.txt': b'x'})}, tmp_path/'mine')
     planet_data(folder, n=3)
     assert '(synthetic:' in capfd.readouterr().out
+
 
 @pytest.mark.parametrize('source', ['sample', 'kaggle', 'synthetic'])
 @pytest.mark.parametrize('how', ['layout', 'from an archive', 'tiles', 'table'])
@@ -140,6 +158,7 @@ def test_other_tiles_are_there(how, source, few, sample, kaggle, tmp_path):
     with pytest.raises(FileExistsError): planet_data(folder, source, n=3)
     assert snapshot(folder) == before and not kaggle.log
 
+
 @pytest.mark.parametrize('how', ['tiles', 'table'])
 def test_mount_and_half_of_something_else(how, few, planet, tmp_path):
     "The mounted tiles are not given another table, nor the mounted table other tiles."
@@ -148,6 +167,7 @@ def test_mount_and_half_of_something_else(how, few, planet, tmp_path):
     folder = lay(mine, tmp_path/'mine')
     with pytest.raises((DataError, FileExistsError)): planet_data(folder, source='mount')
     assert content(folder) == mine
+
 
 @pytest.mark.parametrize('how', ['competition', 'fastai', 'zip'])
 def test_a_folder_that_cannot_be_written_to(how, planet, tmp_path, capfd):
@@ -165,6 +185,7 @@ def test_a_folder_that_cannot_be_written_to(how, planet, tmp_path, capfd):
         assert planet_data(disk/'mine') == folder and snapshot(tmp_path/'course') == again
     finally: subprocess.run(['umount', '-l', disk], check=True)
 
+
 def test_links_that_lead_back(few, tmp_path, capfd):
     "A link to itself, one to the folder above, a ring of two: each folder is looked at once, each archive unpacked once."
     folder = lay({'train.zip': zipped(few)}, tmp_path/'mine')
@@ -173,6 +194,7 @@ def test_links_that_lead_back(few, tmp_path, capfd):
     (folder/'sub'/'back').symlink_to(folder)
     assert layout_module.find_tiles(folder) == ({}, [folder/'train.zip'], [])
     assert content(planet_data(tmp_path/'new', source=folder)) == few
+
 
 @pytest.mark.parametrize('what, source', [('lost+found', 'auto'), ('lost+found', 'local'), ('my.zip', 'archive'), ('sub/train_v2.csv', 'auto')])
 def test_what_cannot_be_read_is_said(what, source, few, tmp_path, capfd, monkeypatch):
@@ -192,6 +214,7 @@ def test_what_cannot_be_read_is_said(what, source, few, tmp_path, capfd, monkeyp
     said = capfd.readouterr().out
     assert said.count('cannot be read') == 1 and f'{folder/what} (Permission denied)' in said
 
+
 def test_names_that_a_terminal_would_obey(few, fails, tmp_path, capfd):
     "Of archives, folders and tiles: written out, in one line."
     name = 'a\x1b[2J\r\nb'
@@ -205,12 +228,14 @@ def test_names_that_a_terminal_would_obey(few, fails, tmp_path, capfd):
     with pytest.raises(FileExistsError) as e: planet_data(folder, source='sample')
     assert str(e.value).isprintable()
 
+
 @pytest.fixture
 def nobody_at_home(monkeypatch):
     "A user whom the system does not know, as in many containers."
     pytest.importorskip('pwd')
     for name in ('HOME', 'PLANET_COURSE_HOME'): monkeypatch.delenv(name)
     monkeypatch.setattr(os, 'getuid', lambda: 54321)
+
 
 def test_no_home(nobody_at_home, few, kaggle, fails, tmp_path, capfd, monkeypatch):
     "Folders that are named in full are used; where a home is needed, the error says what to set instead."
@@ -225,12 +250,14 @@ def test_no_home(nobody_at_home, few, kaggle, fails, tmp_path, capfd, monkeypatc
     monkeypatch.setenv('PLANET_COURSE_HOME', str(tmp_path/'course'))
     assert planet_data(n=3) == tmp_path/'course'/'data'/'planet_synthetic_3'
 
+
 @pytest.mark.parametrize('home, shown', [('/', '{tmp_path}/mine'), ('{tmp_path}', '~/mine'), ('{tmp_path}/mi', '{tmp_path}/mine')])
 def test_home_is_shown_as_a_tilde(home, shown, few, tmp_path, capfd, monkeypatch):
     folder = lay(few, tmp_path/'mine')
     monkeypatch.setenv('HOME', home.format(tmp_path=tmp_path))
     planet_data(folder)
     assert f' tiles in {shown.format(tmp_path=tmp_path)} (' in capfd.readouterr().out
+
 
 def test_a_broken_link_and_a_pipe_among_the_archives(few, tmp_path):
     "Neither stops us, nor makes us wait."

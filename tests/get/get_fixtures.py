@@ -9,7 +9,7 @@ from get_helpers import arranged, mounted, pack, send_kaggle_to, training, visib
 from planet_course.get import DataError, download as download_module, planet as planet_module, planet_synthetic, URLs
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def machine(tmp_path, monkeypatch):
     "Each test has a machine of its own: empty home, data and working folders, no token, short waits. It leaves no thread behind."
     for name in ('home', 'course', 'here'): (tmp_path/name).mkdir()
@@ -25,6 +25,7 @@ def machine(tmp_path, monkeypatch):
     yield
     left = [thread for thread in set(threading.enumerate()) - threads if not thread.daemon]
     assert not left, f'still running: {left}'
+
 
 @pytest.fixture(scope='session')
 def planet(tmp_path_factory):
@@ -42,11 +43,14 @@ def little(planet):
     "As `planet`, with 24 training tiles: for what comes through the network."
     return training(planet, 24) | {name: data for name, data in planet.items() if not name.startswith('train')}
 
+
 @pytest.fixture(scope='session')
 def few(planet): return training(planet, 6)
 
+
 @pytest.fixture(scope='session')
 def two(planet): return training(planet, 2)
+
 
 @pytest.fixture(scope='session')
 def noise():
@@ -70,9 +74,11 @@ def fails(capfd):
         return e.value
     return check
 
+
 @pytest.fixture
 def server():
     with FakeKaggle() as server: yield server
+
 
 @pytest.fixture
 def waits(monkeypatch):
@@ -81,10 +87,12 @@ def waits(monkeypatch):
     monkeypatch.setattr(download_module, 'time', SimpleNamespace(sleep=waits.append))
     return waits
 
+
 @pytest.fixture
 def hurry(monkeypatch):
     "Wait 0.4 s only for a server that is silent for longer; with {} again as long as usual."
     return lambda ill: monkeypatch.setattr(download_module, '_TIMEOUT', (5, 0.4) if {'stall', 'hang'} & ill.keys() else (5, 5))
+
 
 @pytest.fixture
 def nobody():
