@@ -50,14 +50,7 @@ class TrainingStep:
     def forward(self,
         xb:Tensor, # a batch on the learner's device
     ) -> Tensor: # logits in fp32
-        """The model's output, computed in the learner's precision.
-
-        Parameters:
-            xb: a batch on the learner's device
-
-        Returns:
-            logits in fp32
-        """
+        "The model's output, computed in the learner's precision."
         dtype = dtypes[self.precision]
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             return self.model(xb).float()
@@ -66,15 +59,7 @@ class TrainingStep:
         logits:Tensor, # what `forward` gave
         yb:Tensor,     # the batch's targets
     ) -> Tensor: # 0-d, what is recorded
-        """How wrong the logits are. Raises `ValueError` unless the loss is one number.
-
-        Parameters:
-            logits: what `forward` gave
-            yb: the batch's targets
-
-        Returns:
-            0-d, what is recorded
-        """
+        "How wrong the logits are. Raises `ValueError` unless the loss is one number."
         loss = self.loss_func(logits, yb)
         if not loss.ndim: return loss
         raise ValueError(f'the loss gave shape {tuple(loss.shape)}; it must give one number (a 0-d tensor), '
@@ -83,19 +68,11 @@ class TrainingStep:
     def backward(self,
         loss:Tensor, # what `loss_of` gave
     ) -> None:
-        """Add the loss's gradients to those that are there; in fp16 they are scaled until `step_due`.
-
-        Parameters:
-            loss: what `loss_of` gave
-        """
+        "Add the loss's gradients to those that are there; in fp16 they are scaled until `step_due`."
         self.scaler.scale(loss).backward()
 
     def step_due(self) -> bool: # after this batch?
-        """Shall the optimizer step now? Where it does not, gradients go on adding up.
-
-        Returns:
-            after this batch?
-        """
+        "Shall the optimizer step now? Where it does not, gradients go on adding up."
         return True
 
     def opt_step(self) -> None:
@@ -109,12 +86,7 @@ def notify(
     learn,     # a `Learner`
     event:str, # 'before_batch', say
 ) -> None:
-    """Call every callback of the learner's that waits for this event.
-
-    Parameters:
-        learn: a `Learner`
-        event: 'before_batch', say
-    """
+    "Call every callback of the learner's that waits for this event."
     for cb in learn.callbacks:
         getattr(cb, event)(learn)
 
@@ -124,14 +96,7 @@ def train_step(
     yb:Tensor,   # its targets
     losses:list, # the loss is added, still on the device: nothing waits for it
 ) -> None:
-    """One batch: forward, loss, backward, and where a step is due, the step.
-
-    Parameters:
-        learn: a `Learner`; its `xb`, `yb` and `loss` are set
-        xb: a batch, on any device
-        yb: its targets
-        losses: the loss is added, still on the device: nothing waits for it
-    """
+    "One batch: forward, loss, backward, and where a step is due, the step."
     learn.xb = to_device(xb, learn.device)
     learn.yb = to_device(yb, learn.device)
     notify(learn, 'before_batch')
@@ -152,12 +117,7 @@ def end_run(
     learn,    # a `Learner`
     own:list, # its callbacks before this run
 ) -> None:
-    """Leave the learner its `own` callbacks, no gradients, a scaler between two steps; run every `after_fit`.
-
-    Parameters:
-        learn: a `Learner`
-        own: its callbacks before this run
-    """
+    "Leave the learner its `own` callbacks, no gradients, a scaler between two steps; run every `after_fit`."
     with ExitStack() as stack:
         for cb in reversed(learn.callbacks):
             stack.callback(cb.after_fit, learn)
@@ -175,23 +135,14 @@ def _renew_scaler(learn):
 def new_scaler(
     learn, # a `Learner`
 ) -> torch.amp.GradScaler:
-    """Keeps small gradients of fp16 from becoming 0; does nothing in another precision.
-
-    Parameters:
-        learn: a `Learner`
-    """
+    "Keeps small gradients of fp16 from becoming 0; does nothing in another precision."
     return torch.amp.GradScaler(learn.device.type, enabled=learn.precision == 'fp16')
 
 def set_weight_decay(
     learn,         # a `Learner`
     wd:float|None, # of this run; None: the learner's
 ) -> None:
-    """Give every layer group its weight decay. Raises `ValueError` for what is none.
-
-    Parameters:
-        learn: a `Learner`
-        wd: of this run; None: the learner's
-    """
+    "Give every layer group its weight decay. Raises `ValueError` for what is none."
     wd = learn.wd if wd is None else wd
     if not isinstance(wd, Real) or not 0 <= wd < math.inf:
         raise ValueError(f'wd is {wd!r}; weight decay is a number, 0 or more. The lesson uses 0.01.')
@@ -282,16 +233,7 @@ def run_fit(
     callbacks:Sequence[Callback], # of this fit alone
     stage:str,                    # a name, or ''
 ) -> None:
-    """The body of `fit` and `fit_one_cycle`: a record, and a word on what an error or Ctrl-C left.
-
-    Parameters:
-        learn: a `Learner`
-        lrs: rates, (steps, groups)
-        moms: momentum, (steps,)
-        wd: see `set_weight_decay`
-        callbacks: of this fit alone
-        stage: a name, or ''
-    """
+    "The body of `fit` and `fit_one_cycle`: a record, and a word on what an error or Ctrl-C left."
     set_weight_decay(learn, wd)
     record = FitRecord(stage=stage)
     learn.recorder.records.append(record)
