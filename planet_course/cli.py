@@ -116,7 +116,14 @@ def _forget_stdout() -> None:
 def main(
     argv:Sequence[str]|None=None, # None: what was typed
 ) -> int: # 0; 1: a picture or a row is missing; 2: there is no model, or no table; 130: Ctrl-C
-    "The command `planet-predict`."
+    """The command `planet-predict`.
+
+    Parameters:
+        argv: None: what was typed
+
+    Returns:
+        0; 1: a picture or a row is missing; 2: there is no model, or no table; 130: Ctrl-C
+    """
     err = sys.stderr or open(os.devnull, 'w')   # print to None would go to standard output, our table
     with contextlib.redirect_stderr(err):
         try:

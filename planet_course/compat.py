@@ -248,19 +248,31 @@ class _Learner(Learner):
 # %% ../nbs/09_compat.ipynb #326d6073
 def create_cnn(data, arch:Callable, pretrained:bool=True, weights:str|Path|None=None, metrics=None,
                ps:float=0.5, wd:float=0.01) -> Learner: # with the notes' `get_preds` and `export`
-    "A learner for pictures; for the parameters, and more of them, see `nets.create_cnn`."
+    """A learner for pictures; for the parameters, and more of them, see `nets.create_cnn`.
+
+    Returns:
+        with the notes' `get_preds` and `export`
+    """
     return _Learner(nets.create_cnn(data, arch, pretrained, weights, metrics=metrics, ps=ps, wd=wd))
 
 # %% ../nbs/09_compat.ipynb #f6b66977
 def cnn_learner(data, arch:Callable, pretrained:bool=True, weights:str|Path|None=None, metrics=None,
                 ps:float=0.5, wd:float=0.01) -> Learner: # see `create_cnn`
-    "Generation 3's name of `create_cnn`."
+    """Generation 3's name of `create_cnn`.
+
+    Returns:
+        see `create_cnn`
+    """
     _say('cnn_learner', 'create_cnn')
     return create_cnn(data, arch, pretrained, weights, metrics, ps, wd)
 
 def unet_learner(data, arch:Callable, pretrained:bool=True, weights:str|Path|None=None, metrics=None,
                  wd:float=0.01) -> Learner: # with the notes' `get_preds`
-    "A learner for masks; for the parameters, and more of them, see `nets.unet_learner`."
+    """A learner for masks; for the parameters, and more of them, see `nets.unet_learner`.
+
+    Returns:
+        with the notes' `get_preds`
+    """
     return _Learner(nets.unet_learner(data, arch, pretrained, weights, metrics=metrics, wd=wd))
 
 # %% ../nbs/09_compat.ipynb #50374f94
@@ -295,7 +307,11 @@ class ImageDataBunch(_data.ImageDataBunch):
     def from_csv(cls, path:str|Path, folder:str='.', label_delim:str|None=None, csv_labels:str='labels.csv',
                  valid_pct:float=0.2, suffix:str='', ds_tfms:Sequence|None=None, size=None, bs:int=64,
                  seed:int|None=42, sep:str|None=None) -> DataBunch: # sep: the old name of label_delim
-        "As `data.ImageDataBunch.from_csv`."
+        """As `data.ImageDataBunch.from_csv`.
+
+        Returns:
+            sep: the old name of label_delim
+        """
         return super().from_csv(path, folder, _delim(label_delim, sep), csv_labels, valid_pct, suffix,
                                 ds_tfms, size, bs, seed)
 

@@ -18,26 +18,54 @@ from tqdm import tqdm
 def one_line(
     text:str,   # anything
 ) -> str:       # what can be printed, in one line
-    "For a terminal: characters that do not show are written out, a line break as `\\n`, escape as `\\x1b`."
+    """For a terminal: characters that do not show are written out, a line break as `\\n`, escape as `\\x1b`.
+
+    Parameters:
+        text: anything
+
+    Returns:
+        what can be printed, in one line
+    """
     return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
 
 def cell_text(
     text:str,   # anything
 ) -> str:       # what a spreadsheet shows as text
-    "For a cell of a csv: one line, and an apostrophe before what a spreadsheet would take for a formula."
+    """For a cell of a csv: one line, and an apostrophe before what a spreadsheet would take for a formula.
+
+    Parameters:
+        text: anything
+
+    Returns:
+        what a spreadsheet shows as text
+    """
     text = one_line(text)
     return f"'{text}" if text.startswith(('=', '+', '-', '@')) else text
 
 def plot_text(
     text:str,   # anything
 ) -> str:       # what matplotlib draws as it stands
-    "For a title or label in a plot: `$` is a dollar."
+    """For a title or label in a plot: `$` is a dollar.
+
+    Parameters:
+        text: anything
+
+    Returns:
+        what matplotlib draws as it stands
+    """
     return text.replace('$', r'\$')
 
 def some_of(
     names:Sequence,     # anything that can be printed
 ) -> str:               # one line
-    "For a message: the first ten of a list, and how many more there are."
+    """For a message: the first ten of a list, and how many more there are.
+
+    Parameters:
+        names: anything that can be printed
+
+    Returns:
+        one line
+    """
     more = f' and {len(names) - 10} more' if len(names) > 10 else ''
     return one_line(', '.join(map(str, names[:10]))) + more
 
@@ -52,7 +80,17 @@ def show_images(
     ncols:int|None=None,            # pictures in a row; by default the grid is as square as possible
     figsize:tuple|None=None,        # inches (width, height); by default 2.2 for a picture
 ) -> np.ndarray: # the matplotlib axes, shape (rows, ncols); unused ones are switched off
-    "Draw a grid of pictures. Raises `ValueError` for an empty list, and when the number of titles differs."
+    """Draw a grid of pictures. Raises `ValueError` for an empty list, and when the number of titles differs.
+
+    Parameters:
+        images: tensors, (3, h, w) or (1, h, w); uint8, or float in [0, 1] (clamped)
+        titles: one for each picture; `$` is a dollar
+        ncols: pictures in a row; by default the grid is as square as possible
+        figsize: inches (width, height); by default 2.2 for a picture
+
+    Returns:
+        the matplotlib axes, shape (rows, ncols); unused ones are switched off
+    """
     import matplotlib.pyplot as plt
     import torch
     if not len(images): raise ValueError('no pictures to show: `images` is empty.')
@@ -74,7 +112,11 @@ def show_images(
 
 # %% ../nbs/00_core.ipynb #c8d4dc78
 def in_notebook() -> bool: # `True` in a Jupyter kernel, `False` in a terminal, a script or a test
-    "Can this process show HTML?"
+    """Can this process show HTML?
+
+    Returns:
+        `True` in a Jupyter kernel, `False` in a terminal, a script or a test
+    """
     return 'IPython' in sys.modules and hasattr(sys.modules['IPython'].get_ipython(), 'kernel')
 
 def _cell(value) -> str:
@@ -88,7 +130,11 @@ def _html_row(cells:Sequence[str], tag:str) -> str:
 
 # %% ../nbs/00_core.ipynb #8d0ea3ae
 class LiveTable:
-    "A table that is shown as it grows: HTML in a notebook, aligned text elsewhere."
+    """A table that is shown as it grows: HTML in a notebook, aligned text elsewhere.
+
+    Parameters:
+        columns: headings, left to right
+    """
     def __init__(self,
         columns:Sequence[str], # headings, left to right
     ):
@@ -102,7 +148,11 @@ class LiveTable:
     def add(self,
         row:Sequence, # one value for each column; floats are shown with six decimals, `None` as #na#
     ) -> None:
-        "Append a row and show it. Raises `ValueError` when the number of values differs from the columns."
+        """Append a row and show it. Raises `ValueError` when the number of values differs from the columns.
+
+        Parameters:
+            row: one value for each column; floats are shown with six decimals, `None` as #na#
+        """
         if len(row) != len(self.columns):
             raise ValueError(f'{len(row)} values for {len(self.columns)} columns: {self.columns}.')
         self.rows.append([_cell(v) for v in row])
@@ -176,7 +226,21 @@ def progress(
     delay:float=.5,             # seconds before anything is shown
     disable:bool=False,         # show nothing
 ) -> tqdm: # yields the items; has `update(n)` and `close()`, and is a context manager that closes
-    "A progress bar that vanishes: HTML in a notebook, else one line on standard error if that is a terminal."
+    """A progress bar that vanishes: HTML in a notebook, else one line on standard error if that is a terminal.
+
+    Parameters:
+        items: what to go through; None: call `update(n)` on what is returned
+        total: how many there are; by default `len(items)` where that is known
+        desc: what is going on, in a word or two
+        unit: what is counted
+        unit_scale: write 1.5M for 1,500,000
+        initial: how many are done already
+        delay: seconds before anything is shown
+        disable: show nothing
+
+    Returns:
+        yields the items; has `update(n)` and `close()`, and is a context manager that closes
+    """
     notebook = in_notebook()
     quiet = disable or any(not bar.disable for bar in _bars)
     if not quiet and not notebook:

@@ -19,7 +19,14 @@ from torch import Tensor, nn
 def default_device(
     verbose:bool=True, # print one line that says what was chosen
 ) -> torch.device: # `cuda` if PyTorch sees a GPU, else `cpu`
-    "The fastest device that every chapter of this course runs on."
+    """The fastest device that every chapter of this course runs on.
+
+    Parameters:
+        verbose: print one line that says what was chosen
+
+    Returns:
+        `cuda` if PyTorch sees a GPU, else `cpu`
+    """
     if torch.cuda.is_available():
         props = torch.cuda.get_device_properties(0)
         device = torch.device('cuda')
@@ -41,7 +48,15 @@ def to_device(
     x,                       # a tensor, a module, a tuple or list of such; anything else stays as it is
     device:torch.device|str, # where to
 ):                           # the same on the device; a module is moved in place
-    "Move to a device; nobody waits for a copy to a CUDA GPU, and everybody for one to another."
+    """Move to a device; nobody waits for a copy to a CUDA GPU, and everybody for one to another.
+
+    Parameters:
+        x: a tensor, a module, a tuple or list of such; anything else stays as it is
+        device: where to
+
+    Returns:
+        the same on the device; a module is moved in place
+    """
     device = torch.device(device)
     if isinstance(x, Tensor): return _tensor_to(x, device)
     if isinstance(x, nn.Module): return x.to(device)
@@ -55,7 +70,15 @@ def pick_precision(
     precision:str,        # 'auto', 'fp32', 'bf16' or 'fp16'
     device:torch.device,  # where the model is
 ) -> str: # 'fp32', 'bf16' or 'fp16'
-    "Resolve 'auto': bf16 on a GPU from compute capability 8 on, fp16 on an older one, fp32 on a CPU."
+    """Resolve 'auto': bf16 on a GPU from compute capability 8 on, fp16 on an older one, fp32 on a CPU.
+
+    Parameters:
+        precision: 'auto', 'fp32', 'bf16' or 'fp16'
+        device: where the model is
+
+    Returns:
+        'fp32', 'bf16' or 'fp16'
+    """
     if precision not in ('auto', *dtypes):
         raise ValueError(f'precision is {precision!r}; choose one of auto, {", ".join(dtypes)}.')
     if precision != 'auto': return precision
@@ -74,6 +97,9 @@ def keep_freed_memory() -> bool: # False where the C library is not glibc: then 
     """Let freed blocks of any size wait for their next use, in all of this process; one printed line says so.
 
     Source: mallopt(3), M_MMAP_MAX and M_TRIM_THRESHOLD.
+
+    Returns:
+        False where the C library is not glibc: then nothing changes
     """
     libc = _glibc()
     if libc is None: return False
@@ -87,6 +113,9 @@ def give_back_memory() -> bool: # False where the C library is not glibc: then n
     """Undo `keep_freed_memory`: what is free goes back to the system, now and from now on.
 
     Source: mallopt(3) for the values that a process starts with, malloc_trim(3).
+
+    Returns:
+        False where the C library is not glibc: then nothing changes
     """
     libc = _glibc()
     if libc is None: return False
@@ -99,7 +128,14 @@ def give_back_memory() -> bool: # False where the C library is not glibc: then n
 def free_memory(
     device:torch.device, # a GPU, or the CPU
 ) -> int: # bytes
-    "What a run may fill: what is free on a GPU, half of the machine's memory on a CPU."
+    """What a run may fill: what is free on a GPU, half of the machine's memory on a CPU.
+
+    Parameters:
+        device: a GPU, or the CPU
+
+    Returns:
+        bytes
+    """
     if device.type == 'cuda':
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + kept
@@ -111,7 +147,11 @@ def free_memory(
 def tuned_kernels(
     device:torch.device, # on which there will be work; nothing changes unless it is a CUDA GPU
 ) -> Iterator[None]:
-    "Inside, cuDNN tries its kernels for each new shape; afterwards the switch is as it was."
+    """Inside, cuDNN tries its kernels for each new shape; afterwards the switch is as it was.
+
+    Parameters:
+        device: on which there will be work; nothing changes unless it is a CUDA GPU
+    """
     before = torch.backends.cudnn.benchmark
     if device.type == 'cuda':
         torch.backends.cudnn.benchmark = True
@@ -128,6 +168,9 @@ def seed_everything(
 
     On a CPU the same seed on the same machine gives bit-identical training. On a GPU some kernels add numbers
     in an order that varies, so losses agree to a few digits only.
+
+    Parameters:
+        seed: any integer from 0 to 2**32 - 1
     """
     if not 0 <= seed < 2**32:
         raise ValueError(f'seed is {seed}; NumPy takes whole numbers from 0 to {2**32 - 1}.')
@@ -137,7 +180,11 @@ def seed_everything(
 
 # %% ../nbs/02_device.ipynb #c650dd0a
 def keep_random_state() -> Callable: # puts it back: random numbers go on as if nothing had been drawn
-    "What the next random numbers depend on: three generators, and each GPU's."
+    """What the next random numbers depend on: three generators, and each GPU's.
+
+    Returns:
+        puts it back: random numbers go on as if nothing had been drawn
+    """
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     python = random.getstate()
     numpy = np.random.get_state()

@@ -16,7 +16,14 @@ from .core import one_line
 
 # %% ../nbs/01_files.ipynb #43f6617f
 class PlanetFolder(NamedTuple):
-    "Where labels and tiles lie below `path`."
+    """Where labels and tiles lie below `path`.
+
+    Attributes:
+        path: the folder that holds both
+        csv: name of the label file: columns `image_name,tags`
+        folder: name of the folder with the training tiles
+        suffix: what follows a tile's name in the csv
+    """
     path: Path     # the folder that holds both
     csv: str       # name of the label file: columns `image_name,tags`
     folder: str    # name of the folder with the training tiles
@@ -30,6 +37,9 @@ def planet_folder(
     """Find the competition's labels and training tiles in `path`.
 
     Raises `FileNotFoundError` if no layout fits.
+
+    Parameters:
+        path: a folder that may hold the tiles, in any of the three layouts
     """
     path = Path(path).expanduser()
     for csv, folder in _layouts:
@@ -54,6 +64,12 @@ def writable_folder(
     """Find a place to write, by writing. When it is not `folder` itself, one printed line says where it is.
 
     Raises `OSError` if there is no such place in the user's cache either.
+
+    Parameters:
+        folder: the folder that we would like to write to; made if it is missing
+
+    Returns:
+        `folder`, or where that cannot be written a folder of the same name in the user's cache
     """
     folder = Path(folder)
     try:
@@ -157,6 +173,12 @@ def staged(
 
     Raises `FileNotFoundError` if there is no such folder, `IsADirectoryError` if `file` is a folder,
     `PermissionError` if it is read-only, `OSError` naming the place when the disk is full.
+
+    Parameters:
+        file: the file to be; its folder exists. Of a link, what it points to
+
+    Returns:
+        where to write meanwhile
     """
     file = _target(file)
     place = None
@@ -184,7 +206,15 @@ def shell_line(
     program:str,        # a command that came with this Python's packages
     *files:str|Path,    # what it is given
 ) -> str: # can be typed into a terminal, in any folder
-    "The program, with its path where its name alone is not found, and its files as a shell takes them."
+    """The program, with its path where its name alone is not found, and its files as a shell takes them.
+
+    Parameters:
+        program: a command that came with this Python's packages
+        files: what it is given
+
+    Returns:
+        can be typed into a terminal, in any folder
+    """
     found = shutil.which(program) is not None
     first = program if found else _quoted(Path(sys.executable).with_name(program))
     return ' '.join([first, *map(_quoted, files)])
@@ -223,6 +253,13 @@ def files_below(
     """Walk through a folder: links are followed, hidden names left out, and one line names what is closed.
 
     Raises `OSError` if `folder` itself cannot be read.
+
+    Parameters:
+        folder: where to begin
+        depth: how many levels of folders to look at, 1: only `folder` itself; None: all
+
+    Returns:
+        files, and whatever else is no folder, sorted within each folder
     """
     os.listdir(folder)
     closed = []
@@ -235,7 +272,14 @@ def files_below(
 def full_path(
     path:str|Path,  # may begin with ~
 ) -> Path:          # without it
-    "A path with ~ written out. Raises `ValueError` where nobody knows what that is."
+    """A path with ~ written out. Raises `ValueError` where nobody knows what that is.
+
+    Parameters:
+        path: may begin with ~
+
+    Returns:
+        without it
+    """
     try:
         return Path(path).expanduser()
     except RuntimeError:

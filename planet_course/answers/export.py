@@ -124,6 +124,13 @@ def load_model(
     """Read a model file, check all that it says, and build its network.
 
     Raises `FileNotFoundError`, and `ValueError` for what is no model file, or one that contradicts itself.
+
+    Parameters:
+        file: what `export_model` wrote
+        device: where the network goes
+
+    Returns:
+        the header's facts; the network, ready to predict
     """
     facts, state = _read_model_file(Path(file))
     try:
@@ -172,6 +179,15 @@ def export_model(
 
     Raises `ValueError` for a network that cannot be built again from its architecture's name, and for an
     activation without a name.
+
+    Parameters:
+        learn: made by `create_cnn`, trained
+        file: where to; by custom it ends in .safetensors
+        thresh: None: the learner's; or one for each label
+        cut: as it was given to `create_cnn`, if it was
+
+    Returns:
+        `file`
     """
     facts = _header_of(learn, thresh, cut)
     state = {k: v.detach().cpu().contiguous() for k, v in learn.model.state_dict().items()}
@@ -209,6 +225,13 @@ def export_onnx(
     """Translate a model file to ONNX: `tiles` (n, 3, h, w), floats in [0, 1], to `probabilities` (n, c).
 
     Raises `ImportError` without the extra `onnx`, `ValueError` if onnxruntime's answer is off by over 1e-4.
+
+    Parameters:
+        file: what `export_model` wrote
+        out: where to; None: beside it, ending in .onnx
+
+    Returns:
+        `out`
     """
     try:
         import onnxruntime, onnxscript  # noqa: the exporter needs the second

@@ -64,6 +64,14 @@ def add_correction(
 
     Raises `ValueError` for line breaks and other signs that do not show, foreign files, and a model or note
     for a file of four columns; `OSError` if the disk is full: then nothing was added.
+
+    Parameters:
+        file: the csv; made if it is missing
+        image_name: the tile: its path below the data folder, see `ImageList.ids`
+        predicted: the labels that it was given, as `Prediction.tags` or `top_losses` write them
+        actual: the labels that it has, likewise
+        model: what gave the prediction
+        note: anything
     """
     when = datetime.now(timezone.utc).isoformat(timespec='seconds')
     record = dict(zip(_columns, (image_name, predicted, actual, when, model, note)))
@@ -99,7 +107,15 @@ def read_corrections(
     file:str|Path,          # a csv that `add_correction` writes
     classes:Sequence[str],  # the labels that there are
 ) -> pd.DataFrame: # image_name, predicted, actual, when, model, note; of several records of a name the last
-    "The good records; bad ones are named in a printed line each. Raises `ValueError` for a foreign file."
+    """The good records; bad ones are named in a printed line each. Raises `ValueError` for a foreign file.
+
+    Parameters:
+        file: a csv that `add_correction` writes
+        classes: the labels that there are
+
+    Returns:
+        image_name, predicted, actual, when, model, note; of several records of a name the last
+    """
     head, *lines = Path(file).read_text(encoding='utf-8', errors='replace').rstrip('\n').split('\n')
     columns = _columns_in(Path(file), head)
     why = [_record_fault(line, columns, classes) for line in lines]
@@ -147,6 +163,16 @@ def with_corrections(
 
     A tile is named by its path below the data folder; a bare name will do where it fits one tile. Raises
     `ValueError` for a name that fits several, and for labels that `lists` does not have.
+
+    Parameters:
+        lists: the tiles, as the network was trained on them
+        fixes: what `read_corrections` gives
+        reviewed: `image_name` of all tiles that were looked at; those in `fixes` count anyway
+        mix: old training tiles to add, for each corrected one; 0 or more
+        seed: which of them
+
+    Returns:
+        to train on: corrected tiles and old ones; to validate: what nobody looked at
     """
     fixed = _new_labels(lists, fixes)
     seen = list(map(str, reviewed))

@@ -46,14 +46,24 @@ def _as_tile(picture, size:int|tuple[int,int]) -> Tensor: # uint8, shape (3, h, 
 
 # %% ../../nbs/answers/05_predictor.ipynb #d5fe74fc
 class Prediction(NamedTuple):
-    "What a tile was given."
+    """What a tile was given.
+
+    Attributes:
+        labels: the labels with their probabilities, the most probable first
+        probs: of all labels, in the order of the classes, shape (c,)
+        delim: what stands between labels in a table, see `tag_delim`
+    """
     labels: dict[str, float] # the labels with their probabilities, the most probable first
     probs: Tensor            # of all labels, in the order of the classes, shape (c,)
     delim: str = ' '         # what stands between labels in a table, see `tag_delim`
 
     @property
     def tags(self) -> str: # as in the competition's tables
-        "The labels with `delim` between."
+        """The labels with `delim` between.
+
+        Returns:
+            as in the competition's tables
+        """
         return self.delim.join(self.labels)
 
 def choose_labels(
@@ -65,6 +75,15 @@ def choose_labels(
     """From probabilities to labels.
 
     Raises `ValueError` for NaN, and for what are no probabilities.
+
+    Parameters:
+        probs: of all labels of a tile, shape (c,), on the CPU
+        classes: names of the c labels
+        thresh: a label is given above this, or c numbers; None: the most probable label
+        delim: what stands between labels in a table, see `tag_delim`
+
+    Returns:
+        the labels that are given
     """
     if probs.isnan().any(): raise ValueError('the network gives NaN: its weights are broken.')
     if probs.min() < -1e-3 or probs.max() > 1 + 1e-3:
@@ -83,6 +102,11 @@ def predict(
     """The labels of one picture.
 
     Raises `ValueError` for what is no picture, a threshold that is none, and outputs that are logits.
+
+    Parameters:
+        learn: trained
+        tile: path, bytes, PIL image, `Image`, or bytes as array (h, w[, 3 or 4]) or tensor (3, h, w)
+        thresh: a label is given above this; None: the learner's; or c numbers
     """
     data = learn.data
     thresh = thresh_for(learn, thresh)
@@ -104,6 +128,14 @@ def tta(
     """Predict every symmetry of every tile, and average: 8 for squares, 4 for other tiles.
 
     Raises `ValueError` for an empty loader, one whose classes are others, or no size.
+
+    Parameters:
+        learn: trained
+        dl: batches, with targets or without; None: the validation tiles
+        sizes: pixels of the shorter side; None: as the loader gives them
+
+    Returns:
+        probabilities (n, c), and targets or None, on the CPU
     """
     check_label_targets(learn)
     forward = learn.eval_forward()
@@ -160,7 +192,13 @@ def _stream(predictor, pictures:Iterable, bs:int) -> Iterator[tuple[object, Pred
 
 # %% ../../nbs/answers/05_predictor.ipynb #9e3ab42d
 class Predictor:
-    "A network from one file, ready to label pictures."
+    """A network from one file, ready to label pictures.
+
+    Parameters:
+        file: what `export_model` wrote
+        device: None: a GPU if there is one
+        thresh: None: the one in the file
+    """
     def __init__(self,
         file:str|Path,                        # what `export_model` wrote
         device:str|torch.device|None=None,    # None: a GPU if there is one
@@ -182,21 +220,40 @@ class Predictor:
     def forward(self,
         tiles:Tensor,   # bytes, shape (n, 3, h, w), of the model's size
     ) -> Tensor:        # probabilities, shape (n, c), on the CPU
-        "One batch."
+        """One batch.
+
+        Parameters:
+            tiles: bytes, shape (n, 3, h, w), of the model's size
+
+        Returns:
+            probabilities, shape (n, c), on the CPU
+        """
         xb = finish_batch(to_device(tiles, self.device), None, None, self.stats)
         return self.activation(self.model(xb).float()).cpu()
 
     def decide(self,
         probs:Tensor,   # of one tile, shape (c,), on the CPU
     ) -> Prediction:
-        "The labels that the threshold lets through. Raises `ValueError` for what are no probabilities."
+        """The labels that the threshold lets through. Raises `ValueError` for what are no probabilities.
+
+        Parameters:
+            probs: of one tile, shape (c,), on the CPU
+        """
         return choose_labels(probs, self.classes, self.thresh, self.delim)
 
     def stream(self,
         pictures:Iterable,  # each a path, bytes, a PIL image, an array or a tensor: see `predict`
         bs:int=64,          # pictures in a batch; fewer where tiles are so large that memory is short
     ) -> Iterator[tuple[object, Prediction|ValueError]]: # each picture with its answer, in order
-        "Predict as pictures come, decoding ahead. One that cannot be read gets the error that says why."
+        """Predict as pictures come, decoding ahead. One that cannot be read gets the error that says why.
+
+        Parameters:
+            pictures: each a path, bytes, a PIL image, an array or a tensor: see `predict`
+            bs: pictures in a batch; fewer where tiles are so large that memory is short
+
+        Returns:
+            each picture with its answer, in order
+        """
         if bs < 1: raise ValueError(f'bs is {bs}; a batch has 1 picture or more.')
         return _stream(self, pictures, bs)
 

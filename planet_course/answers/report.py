@@ -29,6 +29,14 @@ def check_preds(
     """Check predictions that a report is made of, and the threshold.
 
     Raises `ValueError` for no targets, or others than 0 and 1, shapes that do not fit, NaN, a bad threshold.
+
+    Parameters:
+        logits: raw model outputs, shape (n, c)
+        targs: 0/1 targets, shape (n, c)
+        thresh: a label is predicted above this, in (0, 1); or c numbers
+
+    Returns:
+        the threshold
     """
     check_multilabel(logits, targs)
     bad = logits.isnan().any(1).nonzero().flatten().tolist()
@@ -43,14 +51,29 @@ def split_tags(
     text:str,   # the labels in one cell of a table
     delim:str,  # what stands between them, see `tag_delim`
 ) -> list[str]: # the labels
-    "A cell's labels, apart again."
+    """A cell's labels, apart again.
+
+    Parameters:
+        text: the labels in one cell of a table
+        delim: what stands between them, see `tag_delim`
+
+    Returns:
+        the labels
+    """
     if delim == ' ': return text.split()
     return [name for name in map(str.strip, text.split(delim)) if name]
 
 def tag_delim(
     classes:Sequence[str], # the names of all labels
 ) -> str: # a blank, or the first of ; and | that no label has
-    "What stands between labels in a table, to read them back. Raises `ValueError` if nothing can."
+    """What stands between labels in a table, to read them back. Raises `ValueError` if nothing can.
+
+    Parameters:
+        classes: the names of all labels
+
+    Returns:
+        a blank, or the first of ; and | that no label has
+    """
     for delim in ' ;|':
         if all(split_tags(name, delim) == [name] for name in classes): return delim
     raise ValueError(f'labels cannot be written side by side and told apart: {some_of(list(classes))}. '
@@ -62,7 +85,15 @@ def rows_by_name(
     items:ImageList,    # the tiles
     names:Iterable,     # paths below the tiles' folder; or bare names without ending, where they fit one tile
 ) -> dict[str, int]: # name -> row in `items`, for each name that is found
-    "Which tiles are meant. Raises `ValueError` for a name that fits several, naming them."
+    """Which tiles are meant. Raises `ValueError` for a name that fits several, naming them.
+
+    Parameters:
+        items: the tiles
+        names: paths below the tiles' folder; or bare names without ending, where they fit one tile
+
+    Returns:
+        name -> row in `items`, for each name that is found
+    """
     ids = items.ids
     by_id = {}
     by_stem = {}
@@ -110,6 +141,13 @@ def top_losses(
 
     `image_name` is the path below the data folder. Probabilities are those of labels that are actual or
     predicted. Raises `ValueError` for NaN, or predictions of other tiles.
+
+    Parameters:
+        learn: trained on tiles with several labels each
+        preds: what `learn.get_preds(logits=True)` gave; None: computed now
+
+    Returns:
+        a row a validation tile, the worst first; the index is its number in `valid_ds`
     """
     logits, targs = learn.get_preds(logits=True) if preds is None else preds
     thresh = check_preds(logits, targs, learn.thresh)
@@ -142,7 +180,15 @@ def tiles_of(
     data:DataBunch,      # whose validation tiles they are
     table:pd.DataFrame,  # rows of what `top_losses` gives
 ) -> ImageList: # with their rows of the label table, in the order of `table`
-    "Just those tiles, as a new list. Raises `ValueError` for tiles of other data."
+    """Just those tiles, as a new list. Raises `ValueError` for tiles of other data.
+
+    Parameters:
+        data: whose validation tiles they are
+        table: rows of what `top_losses` gives
+
+    Returns:
+        with their rows of the label table, in the order of `table`
+    """
     return data.valid_ds.x.take(_valid_rows(data, table))
 
 def _tile_title(row, delim:str) -> str: # of a tile
@@ -162,6 +208,14 @@ def show_top_losses(
     """The tiles with their loss, their labels, and the predicted labels with probabilities.
 
     Raises `ValueError` for tiles of other data.
+
+    Parameters:
+        data: whose validation tiles they are
+        table: rows of what `top_losses` gives
+        n: how many to show, from the top
+
+    Returns:
+        the matplotlib axes
     """
     table = table.head(n).fillna('')     # a csv gives empty cells back as NaN
     delim = tag_delim(data.classes)
@@ -181,6 +235,15 @@ def label_report(
     Precision is not defined for a label that is never predicted, recall and average precision for one without
     positives, F2 for one with neither. Raises `ValueError` for targets that are None or not 0 and 1, shapes
     that do not fit, and NaN.
+
+    Parameters:
+        logits: raw model outputs, shape (n, c)
+        targs: 0/1 targets, shape (n, c)
+        classes: names of the c labels
+        thresh: a label is predicted when its probability is above this; or c numbers
+
+    Returns:
+        a row a label: positives, precision, recall, F2, average_precision, tp, fp, fn, tn
     """
     pred = logits.sigmoid() > check_preds(logits, targs, thresh)
     true = targs.bool()
@@ -195,7 +258,15 @@ def plot_matrices(
     report:pd.DataFrame, # what `label_report` gives
     ncols:int=6,         # labels in a row
 ) -> np.ndarray: # the matplotlib axes, shape (rows, ncols)
-    "A 2 x 2 matrix for each label: what is true against what was said, coloured by the share of the row."
+    """A 2 x 2 matrix for each label: what is true against what was said, coloured by the share of the row.
+
+    Parameters:
+        report: what `label_report` gives
+        ncols: labels in a row
+
+    Returns:
+        the matplotlib axes, shape (rows, ncols)
+    """
     import matplotlib.pyplot as plt
     nrows = -(-len(report)//ncols)
     _, axes = plt.subplots(nrows, ncols, figsize=(1.8*ncols, 2.1*nrows), squeeze=False, layout='tight')
@@ -222,6 +293,14 @@ def co_occurrence(
     """How often labels meet. `targs` against predictions: what a label's tiles were given.
 
     Raises `ValueError` for what is None, has other numbers than 0 and 1, or another shape.
+
+    Parameters:
+        rows: 0/1, shape (n, c): the tiles that each row of the table is about
+        cols: 0/1, shape (n, c): what is counted among them
+        classes: names of the c labels
+
+    Returns:
+        (c, c): of the tiles with the row's label, the share that has the column's; nan for none
     """
     for side in (rows, cols):
         if side is None: raise ValueError('None is no table of labels: tiles without labels have no targets.')
@@ -238,7 +317,15 @@ def plot_co_occurrence(
     ylabel:str='true',
     ax=None,            # matplotlib axes to draw on
 ): # the axes
-    "A heat map; rows without a tile are left out."
+    """A heat map; rows without a tile are left out.
+
+    Parameters:
+        table: what `co_occurrence` gives
+        ax: matplotlib axes to draw on
+
+    Returns:
+        the axes
+    """
     import matplotlib.pyplot as plt
     table = table.dropna(how='all')
     ax = plt.subplots(figsize=(6.5, 6), layout='tight')[1] if ax is None else ax

@@ -86,6 +86,17 @@ def submission(
     Names are the competition's: the files', without folder and ending. Raises `FileNotFoundError` without a
     sample submission, `ValueError` for tiles that are missing, double or unknown, and for NaN; nothing is
     written then.
+
+    Parameters:
+        learn: trained
+        test_dls: `data.test_dl(...)` of each folder; None: the data's own
+        thresh: a label is given above this; None: the learner's; or c numbers
+        path: the csv to write; None: submission.csv in the data's folder
+        get_probs: `(learn, dl) -> (probabilities, _)`; the other choice is `tta`
+        sample: None: sample_submission_v2.csv in the data's folder
+
+    Returns:
+        the csv
     """
     data = learn.data
     thresh = thresh_for(learn, thresh)
@@ -106,7 +117,14 @@ def submission(
 
 # %% ../../nbs/answers/06_submit.ipynb #267ffa09
 class Score(NamedTuple):
-    "What Kaggle says about a submission."
+    """What Kaggle says about a submission.
+
+    Attributes:
+        status: 'complete' or 'pending'
+        public: F2 on the public part of the test tiles
+        private: F2 on the rest
+        ref: Kaggle's number of the submission
+    """
     status: str             # 'complete' or 'pending'
     public: float|None      # F2 on the public part of the test tiles
     private: float|None     # F2 on the rest
@@ -174,6 +192,14 @@ def submit_to_kaggle(
 
     Raises a kind of `DataError`, whose text says which page to open; `ValueError` for a file that is no
     submission.
+
+    Parameters:
+        file: what `submission` wrote
+        message: a note to yourself, shown beside the score
+        wait: seconds to wait for the score
+
+    Returns:
+        its status is 'pending' if the score has not come by then
     """
     from planet_course.get import hand_in
     file = Path(file)

@@ -29,7 +29,17 @@ def plot_thresholds(
     thresh:float|None=None,     # the threshold to mark
     ax=None,                    # matplotlib axes to draw on
 ): # the axes
-    "Precision and recall of all cells together against the threshold. Raises `ValueError` as `label_report`."
+    """Precision and recall of all cells together against the threshold. Raises `ValueError` as `label_report`.
+
+    Parameters:
+        logits: raw model outputs, shape (n, c); of one label: logits[:, [i]]
+        targs: 0/1 targets, shape (n, c)
+        thresh: the threshold to mark
+        ax: matplotlib axes to draw on
+
+    Returns:
+        the axes
+    """
     import matplotlib.pyplot as plt
     check_preds(logits, targs, .5 if thresh is None else thresh)
     ax = plt.subplots(figsize=(5, 3.2), layout='tight')[1] if ax is None else ax
@@ -55,6 +65,15 @@ def bootstrap_ci(
     """Bootstrap interval of the mean. Raises `ValueError` for no scores, and for NaN.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993).
+
+    Parameters:
+        scores: a score a tile, shape (n,): see `fbeta_by_tile`
+        n_boot: how many samples are drawn
+        pct: how much of them lies between the two ends
+        seed: fixes the draws
+
+    Returns:
+        both ends
     """
     if scores.ndim != 1 or not len(scores):
         raise ValueError(f'scores have shape {tuple(scores.shape)}: give one number for each tile, (n,).')
@@ -94,6 +113,15 @@ def best_thresh(
     """The threshold with the highest mean F-beta on these tiles, among 0.01, 0.02, ... 0.99.
 
     The score it has there is flattering: see `compare_rules`. Raises `ValueError` as `label_report` does.
+
+    Parameters:
+        logits: raw model outputs, shape (n, c)
+        targs: 0/1 targets, shape (n, c)
+        by_label: one for each label?
+        beta: how many times more recall counts than precision
+
+    Returns:
+        a probability, or c of them
     """
     check_preds(logits, targs)
     return _tune_thresh(logits.sigmoid(), targs.bool(), by_label, beta)
@@ -113,6 +141,13 @@ def expected_fbeta_labels(
     """For each tile the labels with the highest expected F-beta, if probabilities are right and independent.
 
     Source: Ye, Chai, Lee, Chieu, Optimizing F-measure: A Tale of Two Approaches (2012).
+
+    Parameters:
+        probs: probabilities, shape (n, c)
+        beta: how many times more recall counts than precision
+
+    Returns:
+        which labels to give, bool, shape (n, c); one or more a tile
     """
     if not ((probs >= 0) & (probs <= 1)).all():
         raise ValueError('not all are probabilities, 0 to 1. Are they logits, or NaN?')
@@ -157,6 +192,15 @@ def compare_rules(
 
     `low` and `high` are the 95% interval of nested. `gain` is nested over a fixed 0.2, with its interval: one
     that contains 0 is noise. Raises `ValueError` as `label_report` does, and for fewer tiles than folds.
+
+    Parameters:
+        logits: raw model outputs, shape (n, c)
+        targs: 0/1 targets, shape (n, c)
+        folds: parts; each is decided by what was tuned on the others
+        seed: which tile is in which part
+
+    Returns:
+        a row a rule: same_tiles, nested, low, high, gain, gain_low, gain_high
     """
     check_preds(logits, targs)
     if not 2 <= folds <= len(logits):
@@ -179,7 +223,11 @@ def compare_rules(
 def check_label_targets(
     learn:Learner,  # whose targets are asked for
 ) -> None:
-    "Raises `ValueError` for a learner whose targets are no labels, but masks, boxes or points."
+    """Raises `ValueError` for a learner whose targets are no labels, but masks, boxes or points.
+
+    Parameters:
+        learn: whose targets are asked for
+    """
     kind = getattr(learn.data, 'kind', None)
     if getattr(kind, 'moves', False):
         raise ValueError(f'this call is for labels, these targets are {kind.__name__}. learn.get_preds() '
@@ -194,6 +242,15 @@ def pick_thresh(
     """The threshold given, else one's own. Where tiles have one label, a line says that none is used.
 
     Raises `ValueError` for what is no threshold.
+
+    Parameters:
+        given: what the caller asked for
+        own: what the learner or the model file has
+        many: has a tile several labels?
+        c: how many labels there are
+
+    Returns:
+        None: the most probable label
     """
     if given is not None:
         given = check_thresh(given, c)
@@ -205,7 +262,15 @@ def thresh_for(
     learn:Learner,                          # that predicts labels
     thresh:float|Sequence[float]|None=None, # the threshold asked for, or c of them; None: the learner's
 ) -> float|Tensor|None: # None where a tile has one label: the most probable one
-    "The threshold to use. Raises `ValueError` for what is none, and for targets that are no labels."
+    """The threshold to use. Raises `ValueError` for what is none, and for targets that are no labels.
+
+    Parameters:
+        learn: that predicts labels
+        thresh: the threshold asked for, or c of them; None: the learner's
+
+    Returns:
+        None where a tile has one label: the most probable one
+    """
     check_label_targets(learn)
     kind = getattr(learn.data, 'kind', None)
     many = issubclass(kind, MultiCategory) if kind else learn.activation is not activations['softmax']

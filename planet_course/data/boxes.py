@@ -63,7 +63,15 @@ def bb_pad_collate(
     samples:Sequence[tuple],    # pairs (tile, (boxes (k, 4), labels (k,))), each with a k of its own, or None
     pad_idx:int=0,              # the label of what is filled up
 ) -> tuple:                     # tiles (n, 3, h, w), then the pair boxes (n, m, 4), labels (n, m), or None
-    "A batch of tiles with boxes; where a tile has fewer than the most, nothings stand in front of its own."
+    """A batch of tiles with boxes; where a tile has fewer than the most, nothings stand in front of its own.
+
+    Parameters:
+        samples: pairs (tile, (boxes (k, 4), labels (k,))), each with a k of its own, or None
+        pad_idx: the label of what is filled up
+
+    Returns:
+        tiles (n, 3, h, w), then the pair boxes (n, m, 4), labels (n, m), or None
+    """
     xb = torch.stack([x.data for x, _ in samples])
     pairs = [y.data if isinstance(y, Label) else y for _, y in samples]
     return xb, None if None in pairs else _pad(pairs, pad_idx)
@@ -219,7 +227,15 @@ def get_annotations(
     file:str|Path,  # a json in COCO's format
     prefix:str='',  # goes before each picture's name
 ) -> tuple[list[str], list]: # names of pictures with boxes; for each [boxes, names], see `ObjectItemList`
-    "Boxes by picture. Raises `ValueError` for another format, and pictures or categories that are missing."
+    """Boxes by picture. Raises `ValueError` for another format, and pictures or categories that are missing.
+
+    Parameters:
+        file: a json in COCO's format
+        prefix: goes before each picture's name
+
+    Returns:
+        names of pictures with boxes; for each [boxes, names], see `ObjectItemList`
+    """
     try:
         return _boxes_by_picture(json.loads(Path(file).read_bytes()), prefix)    # knows UTF-8, -16 and -32
     except (KeyError, TypeError, json.JSONDecodeError) as e:

@@ -34,7 +34,12 @@ def later_step(
     step:str, # the step's name
     *missing, # the steps that come first, as they are called in `step_lines`
 ) -> property:
-    "Stands in an early stage for a step of a later one, and raises `AttributeError` when it is looked at."
+    """Stands in an early stage for a step of a later one, and raises `AttributeError` when it is looked at.
+
+    Parameters:
+        step: the step's name
+        missing: the steps that come first, as they are called in `step_lines`
+    """
     return property(lambda self: _too_early(self, step, missing))
 
 def shown_parts(
@@ -43,7 +48,17 @@ def shown_parts(
     valid,    # its validation tiles
     test,     # its test tiles, or None
 ) -> str:     # the text
-    "How stages print after the split."
+    """How stages print after the split.
+
+    Parameters:
+        name: the stage
+        train: its training tiles
+        valid: its validation tiles
+        test: its test tiles, or None
+
+    Returns:
+        the text
+    """
     return f'{name};\n\nTrain: {train};\n\nValid: {valid};\n\nTest: {test}'
 
 # %% ../../nbs/data/05_bunch.ipynb #3874bb11
@@ -57,7 +72,19 @@ def _before(step:str) -> property:
 # %% ../../nbs/data/05_bunch.ipynb #38a1ee8a
 @dataclass(frozen=True, repr=False, eq=False)
 class DataBunch:
-    "Loaders for training, validation and test tiles; made by `LabelLists.databunch`."
+    """Loaders for training, validation and test tiles; made by `LabelLists.databunch`.
+
+    Attributes:
+        lists: the `LabelLists`: the tiles, with transforms and size
+        bs: tiles in a training batch
+        val_bs: tiles in a validation batch
+        cache: where tiles wait: 'auto', 'disk' or 'device'
+        device: where batches go
+        collate_fn: list of (uint8 tile, target) to a batch
+        source: the tiles that both loaders pick from
+        stats: mean and standard deviation by channel, once normalised
+        cache_folder: where cache files lie; None: '.tiles' below the data set's folder
+    """
     lists: object                 # the `LabelLists`: the tiles, with transforms and size
     bs: int                       # tiles in a training batch
     val_bs: int                   # tiles in a validation batch
@@ -80,7 +107,11 @@ class DataBunch:
 
     @property
     def loss_func(self) -> nn.Module: # of logits and targets
-        "The loss that fits the targets."
+        """The loss that fits the targets.
+
+        Returns:
+            of logits and targets
+        """
         return self.kind.loss_func()
 
     @cached_property
@@ -89,12 +120,20 @@ class DataBunch:
 
     @cached_property
     def train_dl(self) -> Loader: # shuffled, full batches only
-        "Training batches."
+        """Training batches.
+
+        Returns:
+            shuffled, full batches only
+        """
         return _loader(self, self.source, self.lists, self.lists.train_idx, self._targs, self.bs, train=True)
 
     @cached_property
     def valid_dl(self) -> Loader: # in order, all tiles
-        "Validation batches."
+        """Validation batches.
+
+        Returns:
+            in order, all tiles
+        """
         return _loader(self, self.source, self.lists, self.lists.valid_idx, self._targs, self.val_bs)
 
     def test_dl(self,
@@ -103,6 +142,12 @@ class DataBunch:
         """Batches of other tiles; without targets, unless `items` is a `LabelList`, which knows the labels.
 
         Raises `ValueError` if there are none, or if their labels are not of this bunch's classes.
+
+        Parameters:
+            items: tiles or files; None: those of the lists
+
+        Returns:
+            in order, with validation transforms
         """
         ds = _test_list(self.lists, items)
         folder = self.path/'.tiles' if self.cache_folder is None else self.cache_folder
@@ -112,7 +157,14 @@ class DataBunch:
     def one_batch(self,
         ds_type:str='train',    # 'train', 'valid' or 'test'
     ) -> tuple[Tensor, Tensor|None]: # xb and yb, as a learner gets them; for boxes yb is a pair
-        "The first batch of a new pass."
+        """The first batch of a new pass.
+
+        Parameters:
+            ds_type: 'train', 'valid' or 'test'
+
+        Returns:
+            xb and yb, as a learner gets them; for boxes yb is a pair
+        """
         if ds_type not in ('train', 'valid', 'test'):
             raise ValueError(f'ds_type is {ds_type!r}; not train, valid, test.')
         dl = self.test_dl() if ds_type == 'test' else getattr(self, f'{ds_type}_dl')
@@ -122,13 +174,27 @@ class DataBunch:
     def normalize(self,
         stats:tuple|None=None, # means and standard deviations by channel; None: those of one training batch
     ) -> 'DataBunch':          # a new bunch
-        "Subtract the mean and divide by the spread, channel by channel. Raises `ValueError` the second time."
+        """Subtract the mean and divide by the spread, channel by channel. Raises `ValueError` the second time.
+
+        Parameters:
+            stats: means and standard deviations by channel; None: those of one training batch
+
+        Returns:
+            a new bunch
+        """
         return replace(self, stats=_stats_to_normalize(self, stats))
 
     def denorm(self,
         xb:Tensor,   # tiles as a learner gets them, shape (n, 3, h, w)
     ) -> Tensor:     # about [0, 1]
-        "Undo `normalize`."
+        """Undo `normalize`.
+
+        Parameters:
+            xb: tiles as a learner gets them, shape (n, 3, h, w)
+
+        Returns:
+            about [0, 1]
+        """
         if self.stats is None: return xb
         mean, std = stats_tensor(self.stats, xb.device)
         return xb*std + mean
@@ -138,7 +204,16 @@ class DataBunch:
         figsize:tuple|None=None,  # inches (width, height)
         ds_type:str='train',      # 'train', 'valid' or 'test'
     ) -> np.ndarray:              # the matplotlib axes, shape (rows, rows)
-        "Tiles of one batch as the network gets them, augmented but not normalised, with their targets."
+        """Tiles of one batch as the network gets them, augmented but not normalised, with their targets.
+
+        Parameters:
+            rows: rows and columns of the grid
+            figsize: inches (width, height)
+            ds_type: 'train', 'valid' or 'test'
+
+        Returns:
+            the matplotlib axes, shape (rows, rows)
+        """
         return _show_batch(self, rows, figsize, ds_type)
 
     def __repr__(self): return shown_parts('ImageDataBunch', self.train_ds, self.valid_ds, self.test_ds)
@@ -168,7 +243,17 @@ def make_bunch(
     collate_fn:Callable|None,       # list of (uint8 tile, target) to a batch, in place of the fast way
     cache_folder:str|Path|None,     # where cache files lie; None: '.tiles' below the data set's folder
 ) -> DataBunch:
-    "What `LabelLists.databunch` gives: checks, and the one source that both loaders share. Raises as it does."
+    """What `LabelLists.databunch` gives: checks, and the one source that both loaders share. Raises as it does.
+
+    Parameters:
+        lists: the tiles, with transforms and size
+        bs: tiles in a training batch
+        val_bs: tiles in a validation batch; None: `bs`
+        cache: where tiles wait: 'disk', 'device', 'auto': a GPU with room for twice
+        device: where batches go; None: a GPU if there is one
+        collate_fn: list of (uint8 tile, target) to a batch, in place of the fast way
+        cache_folder: where cache files lie; None: '.tiles' below the data set's folder
+    """
     val_bs = bs if val_bs is None else val_bs
     _check_request(lists, bs, val_bs, cache)
     n = len(lists.train_idx)

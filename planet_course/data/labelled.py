@@ -75,7 +75,20 @@ def _transform(lists:'LabelLists', tfms, size, tfm_y) -> 'LabelLists':
 # %% ../../nbs/data/06_labelled.ipynb #b1a80169
 @dataclass(frozen=True, repr=False, eq=False)
 class LabelLists:
-    "Tiles, split and labelled; the same ones can be transformed and batched many times."
+    """Tiles, split and labelled; the same ones can be transformed and batched many times.
+
+    Attributes:
+        items: all tiles, an `ImageList`
+        train_idx: rows for training
+        valid_idx: rows for validation
+        labels: for each tile its label, or the tuple of its labels
+        classes: the vocabulary
+        kind: what a target is
+        test_items: tiles without labels, an `ImageList`
+        tfms: transforms for training, for validation
+        size: pixels; None: not chosen yet
+        tfm_y: does the target move with the tile?
+    """
     items: Sequence                     # all tiles, an `ImageList`
     train_idx: np.ndarray               # rows for training
     valid_idx: np.ndarray               # rows for validation
@@ -90,7 +103,14 @@ class LabelLists:
     def part(self,
         rows:Sequence[int], # which of all tiles
     ) -> LabelList:         # with the size that was chosen
-        "Some of the tiles, with their labels."
+        """Some of the tiles, with their labels.
+
+        Parameters:
+            rows: which of all tiles
+
+        Returns:
+            with the size that was chosen
+        """
         labels = tuple(self.labels[i] for i in rows)
         return LabelList(self.items.take(rows), labels, self.classes, self.kind, self.size)
 
@@ -102,14 +122,25 @@ class LabelLists:
 
     @cached_property
     def test(self) -> LabelList|None: # the test tiles, if there are any
-        "Tiles without labels, with the size of the others."
+        """Tiles without labels, with the size of the others.
+
+        Returns:
+            the test tiles, if there are any
+        """
         x = self.test_items
         return None if x is None else LabelList(x, ('',)*len(x), self.classes, EmptyLabel, self.size)
 
     def add_test(self,
         items:Sequence, # tiles, an `ImageList`, or their files
     ) -> 'LabelLists':            # new lists with these test tiles
-        "Tiles to predict for, in place of others; they have no labels and get the validation transforms."
+        """Tiles to predict for, in place of others; they have no labels and get the validation transforms.
+
+        Parameters:
+            items: tiles, an `ImageList`, or their files
+
+        Returns:
+            new lists with these test tiles
+        """
         tiles = self.items.as_list(items)
         old = self.test_items
         if old:
@@ -119,7 +150,14 @@ class LabelLists:
     def add_test_folder(self,
         test_folder:str='test', # a folder below the path
     ) -> 'LabelLists':              # new lists with these test tiles
-        "All pictures of a folder as test tiles."
+        """All pictures of a folder as test tiles.
+
+        Parameters:
+            test_folder: a folder below the path
+
+        Returns:
+            new lists with these test tiles
+        """
         return self.add_test(pictures_below(self.items.path/test_folder))
 
     def transform(self,
@@ -130,6 +168,14 @@ class LabelLists:
         """Choose transforms and size; what is not given stays. At first: no transforms, pictures as stored.
 
         Raises `ValueError` for a size below 32, pictures of several sizes, and a `tfm_y` that does not fit.
+
+        Parameters:
+            tfms: (training, validation): `get_transforms()`, or functions; None: none
+            size: pixels; int: cut to a square; (h, w): squish; None: stored
+            tfm_y: move the target with the tile? masks, boxes, points; not labels
+
+        Returns:
+            new lists; this one keeps its own size and transforms
         """
         return _transform(self, tfms, size, tfm_y)
 
@@ -141,7 +187,16 @@ class LabelLists:
         collate_fn:Callable|None=None, # list of (uint8 tile, target) to a batch, in place of the fast way
         cache_folder:str|Path|None=None, # where cache files lie; None: '.tiles' below the data set's folder
     ) -> DataBunch:
-        "Loaders for these tiles. Raises `ValueError` if there is nothing to train on."
+        """Loaders for these tiles. Raises `ValueError` if there is nothing to train on.
+
+        Parameters:
+            bs: tiles in a training batch
+            val_bs: tiles in a validation batch; None: `bs`
+            cache: where tiles wait: 'disk', 'device', 'auto': a GPU with room for twice
+            device: where batches go; None: a GPU if there is one
+            collate_fn: list of (uint8 tile, target) to a batch, in place of the fast way
+            cache_folder: where cache files lie; None: '.tiles' below the data set's folder
+        """
         return make_bunch(self, bs, val_bs, cache, device, collate_fn, cache_folder)
 
     def __repr__(self): return shown_parts('LabelLists', self.train, self.valid, self.test)

@@ -23,7 +23,15 @@ def label_from(
     func:Callable, # file (a `Path`) to a label
     file:str,      # the tile's file
 ):                 # what the function gives
-    "What a function says of one tile; where it fails, the error names the file."
+    """What a function says of one tile; where it fails, the error names the file.
+
+    Parameters:
+        func: file (a `Path`) to a label
+        file: the tile's file
+
+    Returns:
+        what the function gives
+    """
     try:
         return func(Path(file))
     except Exception as e:
@@ -67,7 +75,16 @@ def labels_in_column(
     cols:int|str,         # the column's name or number
     label_delim:str|None, # what separates the labels of a tile; None: a tile has one
 ) -> tuple:               # for each tile what stands there, or with `label_delim` a tuple of names
-    "The labels as they stand in the table. Raises `ValueError` naming rows without, and what is no label."
+    """The labels as they stand in the table. Raises `ValueError` naming rows without, and what is no label.
+
+    Parameters:
+        items: tiles with the table that they came from
+        cols: the column's name or number
+        label_delim: what separates the labels of a tile; None: a tile has one
+
+    Returns:
+        for each tile what stands there, or with `label_delim` a tuple of names
+    """
     col = _label_column(items, cols)
     empty = col.isna() | (col.astype(str).str.strip() == '')
     rows = [f'row {i} ({Path(items.files[i]).stem})' for i in np.flatnonzero(empty)]
@@ -87,6 +104,14 @@ def labels_in_columns(
     """Labels from a table with a column for each; for other kinds than names what stands there, and None.
 
     Raises `ValueError` for columns that hold more than 0 and 1.
+
+    Parameters:
+        items: tiles with the table that they came from
+        cols: names or numbers of columns of 0 and 1, one a label
+        label_delim: None: such columns have no delimiter
+
+    Returns:
+        for each tile the columns that have a 1 there; the columns' names
     """
     if cols and label_delim is not None:
         raise ValueError(f'cols={cols} are columns of 0 and 1, one a label; for cells that name labels write '
@@ -126,7 +151,14 @@ def _names_of_ones(found:Sequence, classes:list[str]|None) -> Sequence:
 def label_name(
     value,  # what was given as a label
 ) -> str:   # without blanks around it, in one form of Unicode
-    "A label as text. Raises `ValueError` for what is no name: nothing, NaN, a quantity, a collection."
+    """A label as text. Raises `ValueError` for what is no name: nothing, NaN, a quantity, a collection.
+
+    Parameters:
+        value: what was given as a label
+
+    Returns:
+        without blanks around it, in one form of Unicode
+    """
     if isinstance(value, Iterable) and not isinstance(value, str):
         raise ValueError(f'{type(value).__name__} is no name')
     if pd.isna(value) or not str(value).strip(): raise ValueError(f'{value!r} is no name')
@@ -156,7 +188,14 @@ def _natural(name:str) -> tuple[list, str]:
 def given_classes(
     classes:Sequence[str]|None, # the names, in the order of the outputs; None: not given
 ) -> list[str]|None:            # as text; None: not given
-    "The vocabulary that was given. Raises `ValueError` if it has no order, or a name twice."
+    """The vocabulary that was given. Raises `ValueError` if it has no order, or a name twice.
+
+    Parameters:
+        classes: the names, in the order of the outputs; None: not given
+
+    Returns:
+        as text; None: not given
+    """
     if classes is None: return None
     if isinstance(classes, str | set | frozenset):
         raise ValueError(f'classes is {classes!r}; give a list of names: their order is that of the outputs.')
@@ -174,6 +213,13 @@ def vocabulary(
     """The list of classes.
 
     Raises `ValueError` for a name that `classes` does not have, and where there is none at all.
+
+    Parameters:
+        found: all names that occur
+        classes: the names that may occur, in order; None: those that do
+
+    Returns:
+        `classes`, or all names found, sorted, numbers by their value
     """
     names = sorted(found, key=_natural) if classes is None else given_classes(classes)
     unknown = sorted(found - set(names), key=_natural)
@@ -196,6 +242,14 @@ def as_categories(
     """Names as labels; printed lines tell of tiles without one, and of classes without a training tile.
 
     Raises `ValueError` for what is no label, or one that `classes` does not have.
+
+    Parameters:
+        found: what was found for each tile: a name, or a collection of names
+        lists: the tiles and their split
+        classes: the vocabulary; None: all names found
+
+    Returns:
+        labels as text, the vocabulary, the kind: one label a tile, or several
     """
     classes = given_classes(classes)
     found = _as_names(_names_of_ones(list(map(_unpacked, found)), classes), lists.items.files)

@@ -57,7 +57,15 @@ def as_item_list(
     items:'ImageList|Sequence', # tiles, or their files
     path:Path,                  # the folder of the data set, for files
 ) -> 'ImageList':               # a list as it was given
-    "Files as an `ImageList`. Raises `TypeError` for what is no picture file."
+    """Files as an `ImageList`. Raises `TypeError` for what is no picture file.
+
+    Parameters:
+        items: tiles, or their files
+        path: the folder of the data set, for files
+
+    Returns:
+        a list as it was given
+    """
     if isinstance(items, ImageList): return items
     files = [items] if isinstance(items, (str, Path)) else list(items)
     wrong = [type(f).__name__ for f in files if not isinstance(f, (str, Path))]
@@ -119,7 +127,13 @@ class _Splits:
 # %% ../../nbs/data/07_lists.ipynb #85b3184c
 @dataclass(frozen=True, repr=False, eq=False)
 class ImageList(_Splits):
-    "Picture files in order, and the rows of the table that they came from."
+    """Picture files in order, and the rows of the table that they came from.
+
+    Attributes:
+        files: the pictures
+        path: the folder of the data set: caches and models go below it
+        df: the table, a row for each file
+    """
     files: tuple[str, ...]        # the pictures
     path: Path                    # the folder of the data set: caches and models go below it
     df: pd.DataFrame|None = None  # the table, a row for each file
@@ -137,6 +151,13 @@ class ImageList(_Splits):
 
         Raises `ValueError` for a missing column or name, a table without headings, and tiles with several
         rows; `FileNotFoundError` naming the tiles without a file.
+
+        Parameters:
+            df: a row for each tile
+            path: the folder of the data set
+            cols: number or name of the column with the tiles' names
+            folder: the tiles' folder, below `path`
+            suffix: what follows a name, '.jpg' for instance
         """
         return cls(files_of_tiles(df, column_of(df, cols), Path(path)/folder, suffix), Path(path), df)
 
@@ -151,7 +172,18 @@ class ImageList(_Splits):
         encoding:str='utf-8', # what the table is written in; 'cp1252' or 'utf-16', for instance
         header:int|None=0,  # the line with the headings; None: there is none, columns have numbers
     ) -> 'ImageList':
-        "Tiles named in a csv. Raises as `from_df` does, and `ValueError` if the table cannot be read so."
+        """Tiles named in a csv. Raises as `from_df` does, and `ValueError` if the table cannot be read so.
+
+        Parameters:
+            path: the folder of the data set
+            csv_name: the table's file name, below `path`
+            folder: the tiles' folder, below `path`
+            suffix: what follows a name, '.jpg' for instance
+            cols: number or name of the column with the tiles' names
+            sep: what separates the columns of the table
+            encoding: what the table is written in; 'cp1252' or 'utf-16', for instance
+            header: the line with the headings; None: there is none, columns have numbers
+        """
         df = read_table(Path(path)/csv_name, sep, encoding, header)
         return cls.from_df(df, path, cols, folder, suffix)
 
@@ -163,13 +195,24 @@ class ImageList(_Splits):
         """All pictures in a folder, sorted by name; a printed line tells of what cannot be read.
 
         Raises `FileNotFoundError` if there are none.
+
+        Parameters:
+            path: searched with all folders below it, except hidden ones
+            extensions: how pictures' names end
         """
         return cls(pictures_below(Path(path), extensions), Path(path))
 
     def add(self,
         other:'ImageList',  # more tiles
     ) -> 'ImageList':       # a new list, with this one's path
-        "Both lists, one after the other. Raises `ValueError` if their tables have other columns."
+        """Both lists, one after the other. Raises `ValueError` if their tables have other columns.
+
+        Parameters:
+            other: more tiles
+
+        Returns:
+            a new list, with this one's path
+        """
         both = self.df is not None and other.df is not None
         if both and list(self.df.columns) != list(other.df.columns):
             raise ValueError(f'the tables have other columns: {list(self.df.columns)}, '
@@ -181,7 +224,11 @@ class ImageList(_Splits):
 
     @property
     def ids(self) -> list[str]: # 'train-jpg/train_0.jpg' for instance
-        "What identifies a tile: its path below the data folder, with / between; elsewhere its whole path."
+        """What identifies a tile: its path below the data folder, with / between; elsewhere its whole path.
+
+        Returns:
+            'train-jpg/train_0.jpg' for instance
+        """
         root = os.path.abspath(self.path)
         paths = [Path(os.path.abspath(f)) for f in self.files]
         return [(p.relative_to(root) if p.is_relative_to(root) else p).as_posix() for p in paths]
@@ -189,13 +236,27 @@ class ImageList(_Splits):
     def as_list(self,
         items:'ImageList|Sequence', # tiles, or their files
     ) -> 'ImageList':               # with this list's path
-        "Other tiles of the same data set. Raises `TypeError` for what is no picture file."
+        """Other tiles of the same data set. Raises `TypeError` for what is no picture file.
+
+        Parameters:
+            items: tiles, or their files
+
+        Returns:
+            with this list's path
+        """
         return as_item_list(items, self.path)
 
     def take(self,
         rows:Sequence[int], # which tiles, in this order
     ) -> 'ImageList':       # a new list, with their rows of the table
-        "Some of the tiles."
+        """Some of the tiles.
+
+        Parameters:
+            rows: which tiles, in this order
+
+        Returns:
+            a new list, with their rows of the table
+        """
         df = None if self.df is None else self.df.iloc[rows]
         return replace(self, files=tuple(self.files[i] for i in rows), df=df)
 
@@ -235,7 +296,13 @@ def _label(lists:'ItemLists', found:tuple, classes:Sequence[str]|None) -> LabelL
 # %% ../../nbs/data/07_lists.ipynb #2bb80c7f
 @dataclass(frozen=True, repr=False, eq=False)
 class ItemLists:
-    "A list with its rows for training and for validation."
+    """A list with its rows for training and for validation.
+
+    Attributes:
+        items: all tiles
+        train_idx: rows for training
+        valid_idx: rows for validation
+    """
     items: ImageList       # all tiles
     train_idx: np.ndarray  # rows for training
     valid_idx: np.ndarray  # rows for validation
@@ -256,6 +323,11 @@ class ItemLists:
         """Labels from the table that the tiles came from.
 
         Raises `ValueError` naming rows without a label; with `label_delim` a tile may have none.
+
+        Parameters:
+            cols: column with the labels; a list: columns of 0 and 1, one a label
+            label_delim: what separates the labels of a tile; None: a tile has one
+            classes: the vocabulary; None: all labels that occur, sorted
         """
         if isinstance(cols, str) or not isinstance(cols, Iterable):
             return _label(self, labels_in_column(self.items, cols, label_delim), classes)
@@ -265,7 +337,11 @@ class ItemLists:
     def label_from_folder(self,
         classes:Sequence[str]|None=None, # the vocabulary; None: all labels that occur, sorted
     ) -> LabelLists:
-        "The name of a tile's folder is its label; a line tells of tiles that lie in the data folder itself."
+        """The name of a tile's folder is its label; a line tells of tiles that lie in the data folder itself.
+
+        Parameters:
+            classes: the vocabulary; None: all labels that occur, sorted
+        """
         folders = [Path(f).parent for f in self.items.files]
         path = Path(self.items.path)
         top = folders.count(path)
@@ -280,6 +356,10 @@ class ItemLists:
         """Labels from a function of the file; any collection of names is several labels.
 
         Where the function fails, the error names the file. Raises `ValueError` naming files without a label.
+
+        Parameters:
+            func: file (a `Path`) to its label, a list of labels, or another target
+            classes: the vocabulary; None: all labels that occur, sorted
         """
         return _label(self, tuple(label_from(func, f) for f in self.items.files), classes)
 

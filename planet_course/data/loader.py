@@ -28,6 +28,11 @@ class TileSource:
     """Where batches are picked from: the cache file, or a copy of it on the device.
 
     A tensor that is set as `tiles` (uint8, shape (n, 3, h, w)) takes the place of the cache's.
+
+    Parameters:
+        cache: the tiles; None: `tiles` will be set
+        device: where batches go
+        where: where tiles wait: 'disk', 'device', 'auto': a GPU with room for twice
     """
     def __init__(self,
         cache:TileCache|None, # the tiles; None: `tiles` will be set
@@ -40,7 +45,11 @@ class TileSource:
 
     @cached_property
     def tiles(self) -> Tensor: # uint8, shape (n, 3, h, w)
-        "All tiles, where they wait. The first use builds the cache."
+        """All tiles, where they wait. The first use builds the cache.
+
+        Returns:
+            uint8, shape (n, 3, h, w)
+        """
         tiles = self.cache.tensor
         move = self.where == 'device'
         if self.where == 'auto' and self.device.type == 'cuda':
@@ -51,7 +60,15 @@ class TileSource:
         rows:Tensor,       # row numbers, on the CPU
         rows_there:Tensor, # the same, on the device
     ) -> Tensor:           # uint8, shape (n, 3, h, w), on the device
-        "The tiles of a batch."
+        """The tiles of a batch.
+
+        Parameters:
+            rows: row numbers, on the CPU
+            rows_there: the same, on the device
+
+        Returns:
+            uint8, shape (n, 3, h, w), on the device
+        """
         if self.tiles.device == rows_there.device: return self.tiles.index_select(0, rows_there)
         if self.device.type != 'cuda': return self.tiles.index_select(0, rows).to(self.device)
         pinned = torch.empty((len(rows), *self.tiles.shape[1:]), dtype=torch.uint8, pin_memory=True)
@@ -62,7 +79,15 @@ def stats_tensor(
     stats:tuple,         # means and standard deviations by channel
     device:torch.device, # where batches are
 ) -> Tensor:             # float, shape (2, 3, 1, 1)
-    "Mean and standard deviation in the shape of a batch."
+    """Mean and standard deviation in the shape of a batch.
+
+    Parameters:
+        stats: means and standard deviations by channel
+        device: where batches are
+
+    Returns:
+        float, shape (2, 3, 1, 1)
+    """
     return torch.tensor(stats, dtype=torch.float32, device=device)[:, :, None, None]
 
 def draw_params(
@@ -70,7 +95,16 @@ def draw_params(
     xb:Tensor,           # the batch, shape (n, 3, h, w)
     gen:torch.Generator, # what numbers are drawn from
 ):                       # what `tfms.apply` takes; None if they are a function, or there are none
-    "What the transforms draw for a batch."
+    """What the transforms draw for a batch.
+
+    Parameters:
+        tfms: an object with `sample` and `apply`, a function on a batch, or None
+        xb: the batch, shape (n, 3, h, w)
+        gen: what numbers are drawn from
+
+    Returns:
+        what `tfms.apply` takes; None if they are a function, or there are none
+    """
     return tfms.sample(len(xb), *xb.shape[-2:], generator=gen) if hasattr(tfms, 'sample') else None
 
 def finish_batch(
@@ -82,6 +116,15 @@ def finish_batch(
     """Tiles to what the network sees: transformed, normalised; the tiles that were given stay as they are.
 
     `tfms.apply` turns bytes into a new float tensor.
+
+    Parameters:
+        xb: tiles on the device, bytes or floats in [0, 1], shape (n, 3, h, w)
+        tfms: an object with `sample` and `apply`, a function on float batches, or None
+        params: what `draw_params` drew for the batch, or None
+        stats: mean and standard deviation, shape (2, 3, 1, 1), as `stats_tensor` gives them
+
+    Returns:
+        float, channels last in memory
     """
     is_new = xb.dtype == torch.uint8
     draws = hasattr(tfms, 'sample')
@@ -100,7 +143,15 @@ def resident_targets(
     targs:Tensor|list|None, # the targets of all tiles
     device:torch.device,    # where batches go
 ) -> Tensor|list|None:      # one tensor on the device; a list as it is; None: nobody knows them
-    "All targets on the device where they are one tensor; of a list each batch is moved when it is made."
+    """All targets on the device where they are one tensor; of a list each batch is moved when it is made.
+
+    Parameters:
+        targs: the targets of all tiles
+        device: where batches go
+
+    Returns:
+        one tensor on the device; a list as it is; None: nobody knows them
+    """
     return targs if isinstance(targs, list) else to_device(targs, device)
 
 def _pick(targs:Tensor|list|None, rows:Tensor, rows_there:Tensor) -> Tensor|list:
@@ -120,7 +171,20 @@ def _collate(loader:'Loader', pairs:list) -> tuple:
 # %% ../../nbs/data/04_loader.ipynb #1f4bbb29
 @dataclass(frozen=True, repr=False, eq=False)
 class Loader:
-    "Batches (`xb`, `yb`) on the device, `yb` None without labels; in a new order every time if `train`."
+    """Batches (`xb`, `yb`) on the device, `yb` None without labels; in a new order every time if `train`.
+
+    Attributes:
+        source: where tiles are picked from
+        rows: which of its rows, long
+        targs: the targets of all its rows, on the device; a list stays on the CPU
+        bs: tiles in a batch
+        tfms: None, an object with `sample` and `apply`, or a function on float batches
+        stats: mean and standard deviation by channel, shape (2, 3, 1, 1), on the device
+        train: shuffle, and drop a last batch that is not full?
+        collate_fn: list of (uint8 tile, target or None) to a batch
+        kind: what a target is
+        classes: what the numbers in the targets stand for, in order; None: not said
+    """
     source: TileSource            # where tiles are picked from
     rows: Tensor                  # which of its rows, long
     targs: Tensor|list|None       # the targets of all its rows, on the device; a list stays on the CPU
@@ -136,17 +200,29 @@ class Loader:
 
     @property
     def has_targets(self) -> bool: # False: nobody knows the labels, and `yb` is None
-        "Are there labels to score against?"
+        """Are there labels to score against?
+
+        Returns:
+            False: nobody knows the labels, and `yb` is None
+        """
         return self.targs is not None
 
     @property
     def n(self) -> int: # a last batch that is dropped does not count
-        "Tiles in one pass."
+        """Tiles in one pass.
+
+        Returns:
+            a last batch that is dropped does not count
+        """
         return len(self)*self.bs if self.train else len(self.rows)
 
     @property
     def files(self) -> list[str]: # in the order of the batches, if the loader is not for training
-        "The picture files."
+        """The picture files.
+
+        Returns:
+            in the order of the batches, if the loader is not for training
+        """
         return [self.source.cache.files[i] for i in self.rows.tolist()]
 
     def __iter__(self) -> Iterator:

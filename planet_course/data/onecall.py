@@ -27,6 +27,19 @@ class ImageDataBunch:
         bs:int=64,                  # pictures in a batch
         seed:int|None=42,           # fixes the split; None: another one every time
     ) -> DataBunch:
-        "List, split, label, transform, batch. Raises what those steps raise."
+        """List, split, label, transform, batch. Raises what those steps raise.
+
+        Parameters:
+            path: the folder of the data set
+            folder: the pictures' folder, below `path`
+            label_delim: what separates the labels of a picture; None: a picture has one
+            csv_labels: the table, below `path`: names in column 0, labels in column 1
+            valid_pct: share kept for validation
+            suffix: what follows a name, '.jpg' for instance
+            ds_tfms: (training, validation), as `get_transforms` makes it
+            size: pixels; None: as stored
+            bs: pictures in a batch
+            seed: fixes the split; None: another one every time
+        """
         split = ImageList.from_csv(path, csv_labels, folder, suffix).split_by_rand_pct(valid_pct, seed)
         return split.label_from_df(label_delim=label_delim).transform(ds_tfms, size).databunch(bs)

@@ -24,7 +24,15 @@ def column_of(
     df:pd.DataFrame, # the table
     col:int|str,     # the column's name, or its number, from 0 (from the end: -1)
 ) -> pd.Series:      # a cell for each row
-    "One column of a table. Raises `ValueError` if the table does not have it, or has two of that name."
+    """One column of a table. Raises `ValueError` if the table does not have it, or has two of that name.
+
+    Parameters:
+        df: the table
+        col: the column's name, or its number, from 0 (from the end: -1)
+
+    Returns:
+        a cell for each row
+    """
     names = list(df.columns)
     if isinstance(col, int | np.integer) and -len(names) <= col < len(names): return df.iloc[:, col]
     if names.count(col) == 1: return df[col]
@@ -38,6 +46,13 @@ def pictures_below(
     """Picture files; a printed line tells of what is called a picture and is no file.
 
     Raises `FileNotFoundError` if there are none.
+
+    Parameters:
+        path: searched with all folders below it, except hidden ones
+        extensions: how pictures' names end
+
+    Returns:
+        sorted
     """
     where = f'no pictures below {one_line(str(path))}'
     if not path.is_dir(): raise FileNotFoundError(f'{where}: there is no such folder. Check the path.')
@@ -78,6 +93,15 @@ def read_table(
     """A table, every cell as it was written.
 
     Raises `FileNotFoundError`, or `ValueError` naming what to give if it cannot be read in this way.
+
+    Parameters:
+        csv: the file
+        sep: what separates its columns
+        encoding: what it is written in; 'cp1252' or 'utf-16', for instance
+        header: the line with the headings; None: there is none, columns have numbers
+
+    Returns:
+        of text; an empty cell is NaN, and no word is
     """
     if not csv.is_file():
         raise FileNotFoundError(f'no table at {csv}. Check the path and the name; '
@@ -182,6 +206,15 @@ def files_of_tiles(
 
     Raises `ValueError` for names that are missing, twice or in another column, and for a table without
     headings; `FileNotFoundError` naming tiles without a file.
+
+    Parameters:
+        df: a row for each tile
+        names: the column of `df` with the tiles' names
+        folder: where the tiles are
+        suffix: what follows a name, '.jpg' for instance
+
+    Returns:
+        as they are spelled on disk, in the order of the rows
     """
     def file_of(name): return str(folder/f'{name}{suffix}')
     _check_table(df, names, file_of)
@@ -198,7 +231,15 @@ def truth_values(
     col:pd.Series,  # True and False, or 1 and 0, also as text
     cure:str,       # what to do where it holds more: the end of the error
 ) -> np.ndarray:    # bool, one for each row
-    "A column that says yes or no. Raises `ValueError` naming rows with something else."
+    """A column that says yes or no. Raises `ValueError` naming rows with something else.
+
+    Parameters:
+        col: True and False, or 1 and 0, also as text
+        cure: what to do where it holds more: the end of the error
+
+    Returns:
+        bool, one for each row
+    """
     found = [_claims.get(str(value).strip().lower()) for value in col]
     wrong = [f'row {i} has {value!r}' for i, value in enumerate(col.tolist()) if found[i] is None]
     if not wrong: return np.array(found, bool)

@@ -21,7 +21,12 @@ from ..core import one_line, plot_text, show_images
 
 # %% ../../nbs/data/02_targets.ipynb #e66dd879
 class Image:
-    "One tile: decoded when its pixels are first asked for, shown as a picture in a notebook."
+    """One tile: decoded when its pixels are first asked for, shown as a picture in a notebook.
+
+    Parameters:
+        file: the picture file
+        size: pixels, as for `decode`
+    """
     def __init__(self,
         file:str|Path,                     # the picture file
         size:int|tuple[int,int]|None=None, # pixels, as for `decode`
@@ -31,24 +36,43 @@ class Image:
 
     @cached_property
     def px(self) -> Tensor: # uint8, shape (3, h, w)
-        "The pixels as bytes."
+        """The pixels as bytes.
+
+        Returns:
+            uint8, shape (3, h, w)
+        """
         return decode(self.file, self.size)
 
     @property
     def data(self) -> Tensor: # float in [0, 1], shape (3, h, w)
-        "The pixels as floats."
+        """The pixels as floats.
+
+        Returns:
+            float in [0, 1], shape (3, h, w)
+        """
         return self.px.float()/255
 
     @property
     def shape(self) -> tuple[int,int,int]: # channels, height, width
-        "The shape; the file is opened only if no size was set."
+        """The shape; the file is opened only if no size was set.
+
+        Returns:
+            channels, height, width
+        """
         if self.size is None: return tuple(self.px.shape)
         return (3, self.size, self.size) if isinstance(self.size, int) else (3, *self.size)
 
     def show(self,
         ax=None, # matplotlib axes; None: new ones
     ):           # the axes
-        "Draw the tile."
+        """Draw the tile.
+
+        Parameters:
+            ax: matplotlib axes; None: new ones
+
+        Returns:
+            the axes
+        """
         if ax is None: return show_images([self.px])[0, 0]
         ax.imshow(self.px.permute(1, 2, 0))
         ax.axis('off')
@@ -69,13 +93,27 @@ class Image:
 def softmax(
     logits:Tensor,  # shape (n, c, ...)
 ) -> Tensor:        # the same shape; sums to 1 over the c classes
-    "Probabilities of classes that exclude each other."
+    """Probabilities of classes that exclude each other.
+
+    Parameters:
+        logits: shape (n, c, ...)
+
+    Returns:
+        the same shape; sums to 1 over the c classes
+    """
     return logits.softmax(1)
 
 def as_they_are(
     logits:Tensor,  # any shape
 ) -> Tensor:        # the same tensor
-    "For outputs that are no logits."
+    """For outputs that are no logits.
+
+    Parameters:
+        logits: any shape
+
+    Returns:
+        the same tensor
+    """
     return logits
 
 activations = {'sigmoid': torch.sigmoid, 'softmax': softmax, 'none': as_they_are}
@@ -101,7 +139,17 @@ class Target:
         files:Sequence[str], # the tiles' picture files
         size,                # the tiles' pixels, as for `decode`
     ) -> Tensor|list|None:   # a row for each tile; a list where they differ in shape, None if nobody knows
-        "The targets of n tiles."
+        """The targets of n tiles.
+
+        Parameters:
+            labels: a label for each of n tiles, as they were written
+            classes: the vocabulary
+            files: the tiles' picture files
+            size: the tiles' pixels, as for `decode`
+
+        Returns:
+            a row for each tile; a list where they differ in shape, None if nobody knows
+        """
         raise NotImplementedError('a kind of target says how its labels become numbers: encode.')
 
     @staticmethod
@@ -111,7 +159,17 @@ class Target:
         h:int,  # pixels of the tiles
         w:int,  # pixels of the tiles
     ):          # targets as the loss takes them
-        "The targets of a batch, moved as its tiles are."
+        """The targets of a batch, moved as its tiles are.
+
+        Parameters:
+            yb: the rows of `encode` for the tiles of a batch, on the device
+            params: what the tiles' transforms drew, or None
+            h: pixels of the tiles
+            w: pixels of the tiles
+
+        Returns:
+            targets as the loss takes them
+        """
         return yb
 
     @staticmethod
@@ -120,13 +178,26 @@ class Target:
         y,            # one tile's part of what `batch` gives
         classes:list, # the vocabulary
     ) -> None:
-        "Show a target over its tile."
+        """Show a target over its tile.
+
+        Parameters:
+            ax: matplotlib axes that show the tile
+            y: one tile's part of what `batch` gives
+            classes: the vocabulary
+        """
         raise NotImplementedError('a kind of target says how one is drawn: draw.')
 
 # %% ../../nbs/data/02_targets.ipynb #6c87a945
 @dataclass(frozen=True, repr=False)
 class Label:
-    "The label of one tile: what a list gives beside the tile, and what is printed. Its kind adds a `Target`."
+    """The label of one tile: what a list gives beside the tile, and what is printed. Its kind adds a `Target`.
+
+    Attributes:
+        obj: the label or labels, as they were written
+        classes: the vocabulary
+        file: the tile's picture file
+        size: the tile's pixels
+    """
     obj: object                          # the label or labels, as they were written
     classes: list                        # the vocabulary
     file: str = ''                       # the tile's picture file
@@ -134,7 +205,11 @@ class Label:
 
     @property
     def data(self): # one tile's target, as the kind's `encode` gives it; None if nobody knows it
-        "The target."
+        """The target.
+
+        Returns:
+            one tile's target, as the kind's `encode` gives it; None if nobody knows it
+        """
         encoded = self.encode([self.obj], self.classes, [self.file], self.size)
         return None if encoded is None else encoded[0]
 
@@ -182,7 +257,15 @@ class EmptyLabel(Category):
 # %% ../../nbs/data/02_targets.ipynb #00f48594
 @dataclass(frozen=True, repr=False, eq=False)
 class LabelList:
-    "Tiles with their labels; item `i` is the pair (`Image`, label), not augmented."
+    """Tiles with their labels; item `i` is the pair (`Image`, label), not augmented.
+
+    Attributes:
+        x: the tiles, an `ImageList`
+        labels: for each tile its label, or the tuple of its labels
+        classes: the vocabulary
+        kind: what a target is
+        size: pixels; None: as stored
+    """
     x: Sequence                        # the tiles, an `ImageList`
     labels: tuple                      # for each tile its label, or the tuple of its labels
     classes: list                      # the vocabulary
@@ -191,7 +274,11 @@ class LabelList:
 
     @property
     def targets(self) -> Tensor|list|None: # float, (n, c), for several labels a tile; long, (n,), for one
-        "The targets of all tiles: a list where they have no common shape, None where nobody knows them."
+        """The targets of all tiles: a list where they have no common shape, None where nobody knows them.
+
+        Returns:
+            float, (n, c), for several labels a tile; long, (n,), for one
+        """
         return self.kind.encode(self.labels, self.classes, self.x.files, self.size)
 
     items = property(lambda self: list(map(Path, self.x.files)), doc='The picture files.')

@@ -36,7 +36,14 @@ _MAGIC = {b'7z\xbc\xaf': '7z', b'PK\x03\x04': 'zip', b'\x1f\x8b': 'tgz'}
 def archive_kind(
     archive:Path, # a file
 ) -> str: # '7z', 'zip', 'tgz' or 'tar'
-    "What `archive` is, by its first bytes. Raises `tarfile.ReadError` for anything else."
+    """What `archive` is, by its first bytes. Raises `tarfile.ReadError` for anything else.
+
+    Parameters:
+        archive: a file
+
+    Returns:
+        '7z', 'zip', 'tgz' or 'tar'
+    """
     with open(archive, 'rb') as f:
         head = f.read(512)
     for magic, kind in _MAGIC.items():
@@ -106,6 +113,9 @@ def archive_members(
     """The entries of `archive`, one after another; each can be read while it is the current one.
 
     Raises whatever a damaged one makes its reader raise: `reading_archive` gives that two names.
+
+    Parameters:
+        archive: a .tar.7z, .tar, .tgz or .zip, whatever its name
     """
     most = _most(archive)
     if archive_kind(archive) == 'zip':
@@ -140,7 +150,12 @@ def reading_archive(
     archive:Path, # that is read inside
     page:str,     # where a person gets it
 ) -> Iterator[None]:
-    "Give all that reading a bad archive raises two names: `CorruptError`, `UnsafeArchiveError`."
+    """Give all that reading a bad archive raises two names: `CorruptError`, `UnsafeArchiveError`.
+
+    Parameters:
+        archive: that is read inside
+        page: where a person gets it
+    """
     try:
         yield
     except DecompressionBombError as e: raise _refuse(archive, page, str(e)) from e
@@ -160,6 +175,12 @@ def unpack(
 
     Raises `UnsafeArchiveError`, `CorruptError`, `DiskFullError`. Some files are written by then: call it on a
     folder that can be thrown away.
+
+    Parameters:
+        archive: a .tar.7z, .tar, .tgz or .zip
+        folder: exists; everything is written below it
+        place: a name in the archive -> where that goes below `folder`, or None to leave it out
+        page: where a person gets the archive
     """
     most = _most(archive)
     size = archive.stat().st_size
@@ -192,7 +213,15 @@ def alone_in(
     folder:Path, # made if missing
     name:str,    # of what is put into it
 ) -> Iterator[Path]: # a hidden folder for what is not finished; its `work` never outlives the call
-    "Be the only process that puts `name` into `folder`; others wait here."
+    """Be the only process that puts `name` into `folder`; others wait here.
+
+    Parameters:
+        folder: made if missing
+        name: of what is put into it
+
+    Returns:
+        a hidden folder for what is not finished; its `work` never outlives the call
+    """
     lock = FileLock(folder/f'.{name}.lock')
     staging = folder/f'.{name}.part'
     with room_in(folder):
@@ -220,7 +249,11 @@ def clear_leftovers(
     folder:Path, # as for `alone_in`, and so `name`
     name:str,
 ) -> None:
-    "Take away what is left of a process that was killed after its last step."
+    """Take away what is left of a process that was killed after its last step.
+
+    Parameters:
+        folder: as for `alone_in`, and so `name`
+    """
     if (folder/f'.{name}.part').exists():
         with alone_in(folder, name):
             pass
@@ -250,6 +283,13 @@ def untar_data(
 
     Raises a kind of `DataError`; `ValueError` for an address that does not end in a name. For the archives in
     `URLs` the size is known, and checked.
+
+    Parameters:
+        url: one of `URLs`, or the address of another .tgz, .tar, .tar.7z or .zip
+        dest: where the new folder goes; by default `Config.data_path()`
+
+    Returns:
+        the new folder, named like the archive
     """
     file, name = _archive_and_folder(url)
     dest = full_path(dest or Config.data_path())

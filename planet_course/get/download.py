@@ -29,7 +29,11 @@ _WAITS = 1, 2, 4, 8 # seconds before each further attempt
 def without_secrets(
     text:str, # with addresses in it
 ) -> str:
-    "`text` without what addresses hide: who signs in, and all that follows a ?."
+    """`text` without what addresses hide: who signs in, and all that follows a ?.
+
+    Parameters:
+        text: with addresses in it
+    """
     text = re.sub(r'//[^/\s]*@', '//...@', text)
     return re.sub(r'\?.*?(?= \(Caused|$)', '?...', text, flags=re.S)
 
@@ -69,6 +73,13 @@ def keep_trying(
     """Call `action` until it succeeds, five times at most; gives what it gives.
 
     Raises one of `refusals`; or, after the last attempt, `OfflineError`, `RateLimitedError`, `DataError`.
+
+    Parameters:
+        action: called without arguments; what fails raises a `requests.RequestException`
+        what: what it gets, for messages
+        page: where a person can look at that
+        refusals: HTTP status -> error, for answers that no further attempt would change
+        waits: seconds before each further attempt; () for what must not be done twice
     """
     for wait in (*(_WAITS if waits is None else waits), None):
         try:
@@ -97,7 +108,11 @@ def _answers() -> Iterator[None]:
 def in_time(
     action:Callable, # called without arguments, in another thread
 ):
-    "What `action()` gives or raises. Raises `requests.Timeout` when it takes too long."
+    """What `action()` gives or raises. Raises `requests.Timeout` when it takes too long.
+
+    Parameters:
+        action: called without arguments, in another thread
+    """
     answer = futures.Future()
     def work():
         try:
@@ -130,7 +145,11 @@ def _onward(
 def send_safely(
     request:requests.PreparedRequest,
 ) -> requests.Response: # open, its body not read yet
-    "Ask, and go where the servers lead. Raises `requests.RequestException`."
+    """Ask, and go where the servers lead. Raises `requests.RequestException`.
+
+    Returns:
+        open, its body not read yet
+    """
     session = requests.Session() # of its own sending we use nothing: it would look into .netrc
     for _ in range(10):
         way = session.merge_environment_settings(request.url, {}, True, None, None)
@@ -149,7 +168,15 @@ def open_url(
     url:str,      # http or https
     headers:dict, # to send
 ) -> requests.Response: # open, its body not read yet
-    "Ask for `url`. Raises `requests.RequestException`."
+    """Ask for `url`. Raises `requests.RequestException`.
+
+    Parameters:
+        url: http or https
+        headers: to send
+
+    Returns:
+        open, its body not read yet
+    """
     request = requests.Request('GET', url, {**requests.utils.default_headers(), **headers}).prepare()
     answer = in_time(partial(send_safely, request))
     answer.raise_for_status()
@@ -159,7 +186,12 @@ def body_of(
     answer:requests.Response, # open
     most:int,                 # bytes
 ) -> Iterator[bytes]:
-    "The bytes of `answer` as they come, at most `most` and one. Raises `requests.RequestException`."
+    """The bytes of `answer` as they come, at most `most` and one. Raises `requests.RequestException`.
+
+    Parameters:
+        answer: open
+        most: bytes
+    """
     packed = answer.headers.get('Content-Encoding') or 'identity'
     if packed.lower() != 'identity': raise InvalidHeader(f'the server packs what it sends ({packed[:20]})')
     rate, window = _SLOWEST
@@ -182,7 +214,11 @@ def body_of(
 def read_note(
     file:Path, # in JSON
 ) -> dict:
-    "What `file` says; nothing if it cannot be read, or was cut short."
+    """What `file` says; nothing if it cannot be read, or was cut short.
+
+    Parameters:
+        file: in JSON
+    """
     try:
         return dict(json.loads(file.read_text(encoding='utf-8')))
     except (OSError, ValueError, TypeError): return {}
@@ -269,7 +305,19 @@ def fetch(
     size:int|None=None, # bytes, where that is known
     most:int=4 << 30,   # bytes, where it is not
 ) -> Path: # `file`
-    "Download to `file`, whole and checked, or not at all. Raises a kind of `DataError`."
+    """Download to `file`, whole and checked, or not at all. Raises a kind of `DataError`.
+
+    Parameters:
+        get: called with headers to send: an open `requests.Response`
+        file: where to; its folder exists
+        page: where a person can look at what is fetched
+        refusals: as for `keep_trying`
+        size: bytes, where that is known
+        most: bytes, where it is not
+
+    Returns:
+        `file`
+    """
     if file.exists(): return file
     part, note = (file.with_name(f'{file.name}.{end}') for end in ('part', 'json'))
     most = size or most

@@ -19,7 +19,13 @@ from ..files import full_path
 
 # %% ../../nbs/get/04_errors.ipynb #27981e19
 class DataError(Exception):
-    "Tiles that could not be had: what happened, the page to open, the next line to type."
+    """Tiles that could not be had: what happened, the page to open, the next line to type.
+
+    Parameters:
+        what: what happened, and to what
+        page: the page to open
+        then: the next line to type
+    """
     def __init__(self,
         what:str, # what happened, and to what
         page:str, # the page to open
@@ -49,7 +55,11 @@ class Config:
     "Where this course keeps its data."
     @staticmethod
     def data_path() -> Path: # `$PLANET_COURSE_HOME/data`, or `~/.planet_course/data`
-        "The folder for downloads, made when something is put there. Raises `ValueError` without a home."
+        """The folder for downloads, made when something is put there. Raises `ValueError` without a home.
+
+        Returns:
+            `$PLANET_COURSE_HOME/data`, or `~/.planet_course/data`
+        """
         try:
             return full_path(os.environ.get('PLANET_COURSE_HOME') or '~/.planet_course')/'data'
         except ValueError as e:
@@ -80,7 +90,12 @@ def room_in(
     folder:Path, # what is written goes below it
     need:int=0,  # bytes that will be written, as far as that is known
 ) -> Iterator[None]:
-    "Look for room before; and when the disk is full after all, say so. Raises `DiskFullError`."
+    """Look for room before; and when the disk is full after all, say so. Raises `DiskFullError`.
+
+    Parameters:
+        folder: what is written goes below it
+        need: bytes that will be written, as far as that is known
+    """
     error = partial(DiskFullError, page=DATA_PAGE, then='make room, or set PLANET_COURSE_HOME to a folder '
                     f'on a larger disk; then {SAME_LINE_AGAIN}')
     if need > 0 and need > (free := shutil.disk_usage(folder).free):

@@ -193,6 +193,9 @@ def fetch_from_kaggle(
     """Fetch the competition's tables and the data set that mirrors its tiles; unpack all into `staging/work`.
 
     Raises a kind of `DataError`.
+
+    Parameters:
+        staging: a hidden folder, from `alone_in`
     """
     from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest
     work = staging/'work'
@@ -242,7 +245,17 @@ def start_upload(
     changed:int,   # when the file was last changed, in seconds since 1970
     again:str,     # the line to type when it can go on, for errors
 ) -> tuple[str, str]: # the address to put the file at, and the token to hand it in with
-    "Ask Kaggle where to upload a submission. Raises a kind of `DataError`."
+    """Ask Kaggle where to upload a submission. Raises a kind of `DataError`.
+
+    Parameters:
+        file_name: as Kaggle will show it
+        size: bytes
+        changed: when the file was last changed, in seconds since 1970
+        again: the line to type when it can go on, for errors
+
+    Returns:
+        the address to put the file at, and the token to hand it in with
+    """
     from kagglesdk.competitions.types.competition_api_service import ApiStartSubmissionUploadRequest
     request = ApiStartSubmissionUploadRequest()
     request.competition_name = COMPETITION
@@ -261,7 +274,16 @@ def hand_in(
     message:str, # a note to yourself, shown beside the score
     again:str,   # the line to type when it can go on, for errors
 ) -> int: # Kaggle's number of the submission
-    "Hand in an uploaded file, in one attempt. Raises a kind of `DataError`."
+    """Hand in an uploaded file, in one attempt. Raises a kind of `DataError`.
+
+    Parameters:
+        token: of the uploaded file, from `start_upload`
+        message: a note to yourself, shown beside the score
+        again: the line to type when it can go on, for errors
+
+    Returns:
+        Kaggle's number of the submission
+    """
     from kagglesdk.competitions.types.competition_api_service import ApiCreateSubmissionRequest
     request = ApiCreateSubmissionRequest()
     request.competition_name = COMPETITION
@@ -279,7 +301,14 @@ def hand_in(
 
 # %% ../../nbs/get/08_kaggle.ipynb #e376224f
 class ScoreAnswer(NamedTuple):
-    "What Kaggle says about a submission when it is asked."
+    """What Kaggle says about a submission when it is asked.
+
+    Attributes:
+        status: 'pending', 'complete' or 'error'
+        public: the score on the public part of the test tiles; empty where there is none yet
+        private: the score on the rest
+        why: why it cannot be scored
+    """
     status: str  # 'pending', 'complete' or 'error'
     public: str  # the score on the public part of the test tiles; empty where there is none yet
     private: str # the score on the rest
@@ -289,7 +318,12 @@ def ask_for_score(
     ref:int,   # Kaggle's number of the submission, from `hand_in`
     again:str, # the line to type when it can go on, for errors
 ) -> ScoreAnswer:
-    "Ask once how a submission stands. Raises a kind of `DataError`."
+    """Ask once how a submission stands. Raises a kind of `DataError`.
+
+    Parameters:
+        ref: Kaggle's number of the submission, from `hand_in`
+        again: the line to type when it can go on, for errors
+    """
     from kagglesdk.competitions.types.competition_api_service import ApiGetSubmissionRequest
     request = ApiGetSubmissionRequest()
     request.ref = ref

@@ -23,7 +23,11 @@ TABLES = *LABELS, 'labels.csv', 'sample_submission_v2.csv', 'sample_submission.c
 def place_of(
     name:str, # in an archive
 ) -> str|None:
-    "Where a file of the competition goes; None for what is neither tile nor table."
+    """Where a file of the competition goes; None for what is neither tile nor table.
+
+    Parameters:
+        name: in an archive
+    """
     base = PurePosixPath(name).name
     if tile := _TILE.fullmatch(base): return f'{_FOLDERS[tile[1]]}/{base}'
     return base if base in TABLES else None
@@ -37,7 +41,11 @@ _PACKED = '.7z', '.tar', '.tgz', '.tar.gz', '.zip'
 def which_table(
     file:Path, # a csv
 ) -> str|None:
-    "Which table `file` is, by its md5, else by its name; None for other tables. Raises `CorruptError`."
+    """Which table `file` is, by its md5, else by its name; None for other tables. Raises `CorruptError`.
+
+    Parameters:
+        file: a csv
+    """
     data = file.read_bytes()
     name = file.name
     if not data.startswith(b'image_name,tags'):
@@ -74,7 +82,14 @@ def _is_there(entry:Path, closed:list, folder:bool=False) -> bool:
 def find_tiles(
     *places:Path, # folders; those that do not exist have nothing
 ) -> tuple[dict[str, Path], list[Path], list[str]]: # part of the layout -> where it lies; archives; closed
-    "What is in and below `places`, the nearest first, and of archives the smallest."
+    """What is in and below `places`, the nearest first, and of archives the smallest.
+
+    Parameters:
+        places: folders; those that do not exist have nothing
+
+    Returns:
+        part of the layout -> where it lies; archives; closed
+    """
     parts = {}
     archives = []
     closed = []
@@ -101,7 +116,11 @@ TILE_COUNTS = {'train-jpg': 40_479, 'test-jpg': 40_669, 'test-jpg-additional': 2
 def is_complete(
     parts, # of the layout, as `find_tiles` names them
 ) -> bool:
-    "Are there training tiles, and labels?"
+    """Are there training tiles, and labels?
+
+    Parameters:
+        parts: of the layout, as `find_tiles` names them
+    """
     return 'train-jpg' in parts and any(name in parts for name in LABELS)
 
 def _names_in_table(table:Path) -> set[str]:
@@ -151,7 +170,15 @@ def check_layout(
     folder:Path, # in the normal layout
     strict:bool, # nothing may be over either, and the test tiles are those of the sample submission
 ) -> int: # how many training tiles there are labels for
-    "Compare the tiles in `folder` with its tables, and decode a few. Raises `CorruptError`."
+    """Compare the tiles in `folder` with its tables, and decode a few. Raises `CorruptError`.
+
+    Parameters:
+        folder: in the normal layout
+        strict: nothing may be over either, and the test tiles are those of the sample submission
+
+    Returns:
+        how many training tiles there are labels for
+    """
     table = next(folder/name for name in LABELS if (folder/name).exists())
     wanted = _wanted_names(folder, table, strict)
     official = strict and hashlib.md5(table.read_bytes()).hexdigest() in _MD5

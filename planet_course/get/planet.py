@@ -197,6 +197,14 @@ def planet_data(
     else it draws. Labels that are not known to be the final ones keep the name train_classes.csv.
     Raises a kind of `DataError`, `FileExistsError` if `path` has tiles from another source, `ValueError`.
     The tiles are competition imagery: use them to learn, do not pass them on.
+
+    Parameters:
+        path: the folder that has the tiles or gets them; by default in `Config.data_path()`
+        source: auto, local, mount, archive, kaggle, sample, synthetic; or a folder or archive
+        n: tiles to draw, where they are synthetic; and a tenth as many test tiles
+
+    Returns:
+        has train-jpg/ and train_v2.csv; where had also the test tiles and sample_submission_v2.csv
     """
     if str(source) in _SOURCES:
         named, source = path, str(source)

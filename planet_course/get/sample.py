@@ -585,6 +585,18 @@ def planet_synthetic(
     once, or completes what was interrupted or cut short; with others it makes the folder what they say.
     Raises `FileExistsError`, and changes nothing, if `path` holds a csv or tiles from elsewhere; `OSError`
     where there is no room; `ValueError` if a number is out of range.
+
+    Parameters:
+        path: folder to fill, made if missing; never one that holds other data
+        n: training tiles, 1 or more
+        n_test: test tiles, 0 or more; with 0 there is no test folder and no sample submission
+        size: height and width of a tile in pixels, 32 or more
+        seed: 0 or more; another seed gives other tiles and other labels
+        workers: processes, 1 or more; by default one a CPU, and only this one for a small set
+        progress: show a bar
+
+    Returns:
+        `path`, with the competition's files below it
     """
     least = dict(n=1, n_test=0, size=32, seed=0, workers=1)
     given = dict(n=n, n_test=n_test, size=size, seed=seed, workers=1 if workers is None else workers)

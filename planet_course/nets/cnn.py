@@ -27,7 +27,16 @@ def create_body(
     cut:int|None=None,   # how many children to keep, or to drop if negative; known for ResNet and MobileNetV2
     split:int|None=None, # index of the body's layer where the second group begins; likewise
 ) -> tuple[nn.Sequential, int]: # the body, (n, 3, h, w) -> (n, nf, h', w'), and where to split it
-    "Cut a network's classifier off. Raises `ValueError` when cut or split are not known, or out of range."
+    """Cut a network's classifier off. Raises `ValueError` when cut or split are not known, or out of range.
+
+    Parameters:
+        model: a whole network
+        cut: how many children to keep, or to drop if negative; known for ResNet and MobileNetV2
+        split: index of the body's layer where the second group begins; likewise
+
+    Returns:
+        the body, (n, 3, h, w) -> (n, nf, h', w'), and where to split it
+    """
     known = next((v for k, v in _cuts.items() if isinstance(model, k)), (None, None))
     cut = known[0] if cut is None else cut
     split = known[1] if split is None else split
@@ -50,6 +59,12 @@ def count_features(
     """How many features a body gives, found by sending black pictures of two sizes through.
 
     Raises `ValueError` if it fails on one, or if what comes out has no features that stay when sizes change.
+
+    Parameters:
+        body: what comes before the head
+
+    Returns:
+        nf, as in (n, 3, h, w) -> (n, nf, h', w')
     """
     shapes = []
     for side in (96, 128):
@@ -69,7 +84,14 @@ def count_features(
 
 # %% ../../nbs/nets/02_cnn.ipynb #70e5b60b
 class Body(NamedTuple):
-    "A network without its classifier."
+    """A network without its classifier.
+
+    Attributes:
+        layers: (n, 3, h, w) -> (n, features, h', w')
+        split: index of the layer where the second group begins
+        features: how many
+        loaded: weights were loaded: worth freezing until the head has learned something
+    """
     layers: nn.Sequential  # (n, 3, h, w) -> (n, features, h', w')
     split: int             # index of the layer where the second group begins
     features: int          # how many
@@ -85,6 +107,13 @@ def build_body(
     """Make `arch`, cut its classifier off, load the weights asked for, and print which body that is.
 
     Raises `RuntimeError` if weights can be neither found nor downloaded, `ValueError` if a file does not fit.
+
+    Parameters:
+        arch: function that makes the network, for example `models.resnet50`; or its name
+        pretrained: ImageNet weights, from PyTorch's cache or the network
+        weights: a file to load instead: a state dict of `arch`, a stage, an export
+        cut: see `create_body`
+        split: see `create_body`
     """
     function = arch_function(arch)
     name = arch_name(function)
@@ -124,6 +153,16 @@ def create_head(
     """Concat pooling, then batch norm, dropout and a linear layer for each width.
 
     Linear weights are Kaiming-normal, their biases zero.
+
+    Parameters:
+        nf: features that the body gives
+        c: classes
+        lin_ftrs: widths of the hidden layers
+        ps: dropout before the last layer, in [0, 1); half of it before the others
+        bn_final: a batch norm after the last layer
+
+    Returns:
+        (n, nf, h, w) -> (n, c) logits
     """
     sizes = [2 * nf, *lin_ftrs, c]
     drops = [ps / 2] * len(lin_ftrs) + [ps]
@@ -142,7 +181,11 @@ _steps = {'split_by_rand_pct': '.split_by_rand_pct()', 'label_from_df': ".label_
 def check_data(
     data, # what a learner is to be made of
 ) -> None:
-    "Raises `TypeError` for what is no data to train on, with the calls that are still missing."
+    """Raises `TypeError` for what is no data to train on, with the calls that are still missing.
+
+    Parameters:
+        data: what a learner is to be made of
+    """
     if all(hasattr(data, name) for name in ('c', 'device')): return
     name = type(data).__name__
     reached = next((i for i, method in enumerate(_steps) if hasattr(data, method)), None)
@@ -174,7 +217,19 @@ def grouped_learner(
     activation:str|Callable|None,
     thresh:float|Sequence[float]=0.2,
 ) -> Learner: # three layer groups: early body, late body, `end`
-    "A learner of three groups. Frozen, until `unfreeze`, is what was loaded. Raises what `Learner` raises."
+    """A learner of three groups. Frozen, until `unfreeze`, is what was loaded. Raises what `Learner` raises.
+
+    Parameters:
+        data: a `DataBunch`, or anything a `Learner` takes
+        model: the whole network: the body, then `end`
+        body: as `build_body` made it
+        end: what follows the body: the head, or the way up
+        arch: as given to `build_body`
+        metrics: this and what follows: see `Learner`
+
+    Returns:
+        three layer groups: early body, late body, `end`
+    """
     groups = [body.layers[:body.split], body.layers[body.split:], end]
     model = model.to(memory_format=torch.channels_last)
     learn = Learner(data, model, loss_func, metrics, groups, callbacks, wd, thresh, precision=precision,
@@ -205,6 +260,21 @@ def create_cnn(
     """A learner for pictures: the body of `arch`, a new head for the data's classes.
 
     Raises `TypeError` for what is no data or no network, and as `build_body` does.
+
+    Parameters:
+        data: a `DataBunch`, or anything a `Learner` takes, with `c` classes
+        arch: function that makes the network, like `models.resnet50`; or its name
+        pretrained: start from ImageNet weights, frozen
+        weights: a file to start from instead, frozen too: see `build_body`
+        cut: see `create_body`
+        split: see `create_body`
+        lin_ftrs: see `create_head`
+        ps: see `create_head`
+        bn_final: see `create_head`
+        metrics: see `Learner`, as all that follows; None: accuracy, if one label a tile
+
+    Returns:
+        three layer groups: early body, late body, head
     """
     check_data(data)
     body = build_body(arch, pretrained, weights, cut, split)

@@ -39,7 +39,12 @@ class _Up(nn.Module):
 
 # %% ../../nbs/nets/03_unet.ipynb #dcb23a5e
 class UNet(nn.Module):
-    "A body that makes pictures smaller, and the way back up: (n, 3, h, w) -> (n, c, h, w) logits."
+    """A body that makes pictures smaller, and the way back up: (n, 3, h, w) -> (n, c, h, w) logits.
+
+    Parameters:
+        body: its output is smaller than its input, see `create_body`
+        c: classes
+    """
     def __init__(self,
         body:nn.Sequential, # its output is smaller than its input, see `create_body`
         c:int,              # classes
@@ -64,7 +69,11 @@ class UNet(nn.Module):
 
 # %% ../../nbs/nets/03_unet.ipynb #72b1b40f
 class PixelAccuracy:
-    "Share of the pixels whose largest logit is at the right class."
+    """Share of the pixels whose largest logit is at the right class.
+
+    Parameters:
+        ignore: the class whose pixels do not count, 'Void' for instance
+    """
     def __init__(self,
         ignore:int|None=None,   # the class whose pixels do not count, 'Void' for instance
     ):
@@ -79,7 +88,12 @@ class PixelAccuracy:
         logits:Tensor,  # shape (n, c, h, w)
         targs:Tensor,   # class numbers, shape (n, h, w)
     ) -> None:
-        "Count one batch. Raises `ValueError` if the shapes do not fit, or there are no masks."
+        """Count one batch. Raises `ValueError` if the shapes do not fit, or there are no masks.
+
+        Parameters:
+            logits: shape (n, c, h, w)
+            targs: class numbers, shape (n, h, w)
+        """
         if targs is None: raise ValueError('targs is None: tiles without masks cannot be scored.')
         n, c, *size = logits.shape
         if targs.shape != (n, *size):
@@ -92,12 +106,20 @@ class PixelAccuracy:
         self.counts.index_add_(0, cells.flatten(), counted.long().flatten())
 
     def table(self) -> Tensor: # pixels by class (row) and answer (column), shape (c, c)
-        "All counts so far. Raises `ValueError` before the first batch."
+        """All counts so far. Raises `ValueError` before the first batch.
+
+        Returns:
+            pixels by class (row) and answer (column), shape (c, c)
+        """
         if self.counts is None: raise ValueError('nothing was counted yet: call update(logits, targs) first.')
         return self.counts.view(round(len(self.counts)**.5), -1)
 
     def compute(self) -> Tensor: # 0-d, in [0, 1]; nan if no pixel counted
-        "The score of all batches since `reset`."
+        """The score of all batches since `reset`.
+
+        Returns:
+            0-d, in [0, 1]; nan if no pixel counted
+        """
         table = self.table()
         return table.diag().sum()/table.sum()
 
@@ -105,7 +127,11 @@ class PixelAccuracy:
 class MeanIoU(PixelAccuracy):
     "Intersection over union of each class, averaged over the classes that occur or were predicted."
     def compute(self) -> Tensor: # 0-d, in [0, 1]; nan if no pixel counted
-        "The score of all batches since `reset`."
+        """The score of all batches since `reset`.
+
+        Returns:
+            0-d, in [0, 1]; nan if no pixel counted
+        """
         table = self.table()
         hits = table.diag()
         either = table.sum(0) + table.sum(1) - table.diag()
@@ -132,6 +158,18 @@ def unet_learner(
     """A learner for masks: the body of `arch` and a new way back up to the size of the picture.
 
     Raises `TypeError` for what is no data or no network, and as `build_body` does.
+
+    Parameters:
+        data: a `DataBunch` of masks, with `c` classes
+        arch: function that makes the network, like `models.resnet34`; or its name
+        pretrained: start from ImageNet weights, frozen
+        weights: a file to start from instead, frozen too: see `build_body`
+        cut: see `create_body`
+        split: see `create_body`
+        metrics: this and what follows: see `Learner`; None: pixel accuracy
+
+    Returns:
+        three layer groups: early body, late body, the way up
     """
     check_data(data)
     body = build_body(arch, pretrained, weights, cut, split)

@@ -27,7 +27,14 @@ def _cache_file(weights) -> Path:
 def find_weights(
     arch:Callable|str, # a torchvision model function, for example `models.resnet50`, or its name
 ) -> tuple[models.WeightsEnum|None, Path|None]: # torchvision's weights; their file if PyTorch's cache has it
-    "Which ImageNet weights torchvision has for `arch`, and whether they are here. Touches no network."
+    """Which ImageNet weights torchvision has for `arch`, and whether they are here. Touches no network.
+
+    Parameters:
+        arch: a torchvision model function, for example `models.resnet50`, or its name
+
+    Returns:
+        torchvision's weights; their file if PyTorch's cache has it
+    """
     if 'weights' in getattr(arch, 'keywords', {}): return None, None   # a `partial` that brings its own
     try:
         known = models.get_model_weights(arch)
@@ -45,6 +52,12 @@ def arch_function(
 
     Raises `ValueError` for a name that torchvision does not have, `TypeError` for what makes no network; both
     say what to write.
+
+    Parameters:
+        arch: a function that makes a network, or the name of one of torchvision's
+
+    Returns:
+        the function
     """
     if isinstance(arch, str):
         known = models.list_models(models)
@@ -63,7 +76,14 @@ def arch_function(
 def arch_name(
     arch:Callable, # a function that makes a network, perhaps inside a `partial`
 ) -> str:          # as printed, kept in stages and exports: 'resnet50'
-    "What the function is called, looked up through `partial`."
+    """What the function is called, looked up through `partial`.
+
+    Parameters:
+        arch: a function that makes a network, perhaps inside a `partial`
+
+    Returns:
+        as printed, kept in stages and exports: 'resnet50'
+    """
     while isinstance(arch, partial):
         arch = arch.func
     return getattr(arch, '__name__', type(arch).__name__)
@@ -155,6 +175,15 @@ def load_file(
 
     Raises `FileNotFoundError`, `TypeError`, or `ValueError` for a file that is none, is damaged or does
     not fit; nothing is loaded then.
+
+    Parameters:
+        file: a state dict, .pth or .safetensors; a stage; an export
+        model: the whole network, as its function made it
+        body: the part of `model` that is kept, see `create_body`
+        name: what the network is called, for messages
+
+    Returns:
+        what was loaded, to print
     """
     state, arch = _read_weights(file, most_file_bytes(model))
     return _load_into(model, body, state, arch, name, Path(file))
@@ -183,6 +212,15 @@ def load_imagenet(
     """Load torchvision's weights into a network, from PyTorch's cache or the network.
 
     Raises `RuntimeError` where they can be neither found nor downloaded, `ValueError` for a damaged file.
+
+    Parameters:
+        weights: which, as `find_weights` says
+        model: the whole network, as its function made it
+        body: the part of `model` that is kept, see `create_body`
+        name: what the network is called, for messages
+
+    Returns:
+        what was loaded, to print
     """
     state = _imagenet(name, weights, most_file_bytes(model))
     _load_into(model, body, state, '', name, _cache_file(weights))

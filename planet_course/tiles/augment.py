@@ -26,6 +26,14 @@ def resample(
     """Read every output pixel where its tile's homography points, reflected at the border.
 
     Coordinates are (x column, y row, 1), each from -1 to 1 between the centres of the outermost pixels.
+
+    Parameters:
+        xb: float batch, shape (n, c, h, w)
+        homography: output to input coordinates, shape (n, 3, 3); best left on the CPU
+        mode: 'bilinear' for pictures, 'nearest' for masks
+
+    Returns:
+        the moved batch, shape (n, c, h, w)
     """
     h, w = xb.shape[-2:]
     flat = bool((homography[:, 2] == homography.new_tensor([0., 0., 1.])).all())  # no perspective
@@ -43,7 +51,14 @@ def resample(
 def dihedral_matrix(
     k:Tensor,   # which symmetry, integers 0 to 7, shape (n,)
 ) -> Tensor:    # output to input coordinates, float64, shape (n, 3, 3)
-    "The symmetries of the square: bit 0 of `k` negates x, bit 1 negates y, bit 2 swaps the axes."
+    """The symmetries of the square: bit 0 of `k` negates x, bit 1 negates y, bit 2 swaps the axes.
+
+    Parameters:
+        k: which symmetry, integers 0 to 7, shape (n,)
+
+    Returns:
+        output to input coordinates, float64, shape (n, 3, 3)
+    """
     m = torch.diag_embed(torch.stack([1 - 2*(k & 1), 1 - (k & 2), torch.ones_like(k)], 1)).double()
     swapped = m[:, :, [1, 0, 2]]
     return torch.where((k >= 4)[:, None, None], swapped, m)
@@ -53,7 +68,15 @@ def symmetry(
     xb:Tensor,  # batch of tiles, shape (n, c, h, w); square if some k is above 3
     k:Tensor,   # which symmetry of each, integers 0 to 7, shape (n,), on the CPU
 ) -> Tensor:    # the moved batch, same shape and type
-    "What `dihedral_matrix(k)` says, by moving pixels. Raises `ValueError` where the axes cannot be swapped."
+    """What `dihedral_matrix(k)` says, by moving pixels. Raises `ValueError` where the axes cannot be swapped.
+
+    Parameters:
+        xb: batch of tiles, shape (n, c, h, w); square if some k is above 3
+        k: which symmetry of each, integers 0 to 7, shape (n,), on the CPU
+
+    Returns:
+        the moved batch, same shape and type
+    """
     h, w = xb.shape[-2:]
     if h != w and bool((k > 3).any()): raise ValueError(f'{h} x {w} tiles have symmetries 0 to 3, not {k}.')
     out = torch.empty_like(xb)
@@ -74,7 +97,14 @@ def _which_symmetry(homography:Tensor|None, square:bool) -> Tensor|None:
 def rotation_matrix(
     deg:Tensor,     # angles in degrees, shape (n,)
 ) -> Tensor:        # output to input coordinates, float64, shape (n, 3, 3)
-    "Turn about the tile's centre; a positive angle turns the picture counter-clockwise on the screen."
+    """Turn about the tile's centre; a positive angle turns the picture counter-clockwise on the screen.
+
+    Parameters:
+        deg: angles in degrees, shape (n,)
+
+    Returns:
+        output to input coordinates, float64, shape (n, 3, 3)
+    """
     rad = torch.deg2rad(deg.double())
     cos = rad.cos()
     sin = rad.sin()
@@ -88,7 +118,16 @@ def zoom_matrix(
     row:Tensor,     # where the window lies, 0 top to 1 bottom, shape (n,)
     col:Tensor,     # where the window lies, 0 left to 1 right, shape (n,)
 ) -> Tensor:        # output to input coordinates, float64, shape (n, 3, 3)
-    "Look at a window `1/scale` as wide and high as the tile."
+    """Look at a window `1/scale` as wide and high as the tile.
+
+    Parameters:
+        scale: how many times larger things get, at least 1, shape (n,)
+        row: where the window lies, 0 top to 1 bottom, shape (n,)
+        col: where the window lies, 0 left to 1 right, shape (n,)
+
+    Returns:
+        output to input coordinates, float64, shape (n, 3, 3)
+    """
     m = torch.diag_embed(torch.stack([1/scale, 1/scale, torch.ones_like(scale)], 1)).double()
     m[:, 0, 2] = (1 - 1/scale)*(2*col - 1)
     m[:, 1, 2] = (1 - 1/scale)*(2*row - 1)
@@ -102,6 +141,12 @@ def warp_matrix(
 
     As (x, y), the corner (-1,-1) moves to (-1-m3,-1-m1), (-1,1) to (-1-m2,1+m1), (1,-1) to (1+m3,-1-m0), and
     (1,1) to (1+m2,1+m0).
+
+    Parameters:
+        magnitudes: how far the right, left, bottom, top pair of corners parts, -0.3 to 0.3; (n, 4)
+
+    Returns:
+        output to input coordinates, float64, shape (n, 3, 3)
     """
     m = magnitudes.double()
     corners = m.new_tensor([[-1, -1], [-1, 1], [1, -1], [1, 1]])
@@ -119,14 +164,29 @@ def relight(
     brightness:Tensor,  # added to the logits of each tile, shape (n,); 0 changes nothing
     contrast:Tensor,    # then multiplies them, shape (n,); 1 changes nothing
 ) -> Tensor:            # the new batch, float32, shape (n, c, h, w)
-    "Change each tile's light: sigmoid(contrast * (logit(x) + brightness))."
+    """Change each tile's light: sigmoid(contrast * (logit(x) + brightness)).
+
+    Parameters:
+        xb: float batch in [0, 1], shape (n, c, h, w)
+        brightness: added to the logits of each tile, shape (n,); 0 changes nothing
+        contrast: then multiplies them, shape (n,); 1 changes nothing
+
+    Returns:
+        the new batch, float32, shape (n, c, h, w)
+    """
     add, times = (to_device(p, xb.device).view(-1, 1, 1, 1) for p in (brightness, contrast))
     return torch.logit(xb.float(), eps=1e-7).add_(add).mul_(times).sigmoid_()
 
 # %% ../../nbs/tiles/03_augment.ipynb #d6659616
 @dataclass(frozen=True, eq=False)
 class TfmParams:
-    "What was drawn for a batch of n tiles: CPU tensors, or None where there is nothing to do."
+    """What was drawn for a batch of n tiles: CPU tensors, or None where there is nothing to do.
+
+    Attributes:
+        homography: output to input coordinates (x, y, 1), each -1 to 1; shape (n, 3, 3)
+        brightness: added to the pixels' logits, shape (n,)
+        contrast: then multiplies the logits, shape (n,)
+    """
     homography:Tensor|None = None   # output to input coordinates (x, y, 1), each -1 to 1; shape (n, 3, 3)
     brightness:Tensor|None = None   # added to the pixels' logits, shape (n,)
     contrast:Tensor|None = None     # then multiplies the logits, shape (n,)
@@ -242,6 +302,16 @@ class Transforms:
 
     Every tile draws its own parameters. It is flipped (D), rotated (R), zoomed (Z), warped (W), in this order
     and with one resampling: input = D R Z W (output). Then come brightness, contrast, and the `xtra_tfms`.
+
+    Attributes:
+        symmetries: how many are drawn from: 1 none, 2 left and right, 8 all of the square
+        max_rotate: largest angle in degrees, 0 to 180
+        max_zoom: largest zoom factor, at least 1
+        max_warp: largest shift of a corner, 0 to 0.3
+        max_lighting: largest change of brightness and contrast, 0 to 0.99
+        p_affine: probability of each of rotation, zoom, warp
+        p_lighting: probability of each of brightness, contrast
+        xtra_tfms: functions from a float batch (n, 3, h, w) in [0, 1] to another
     """
     symmetries:int = 1          # how many are drawn from: 1 none, 2 left and right, 8 all of the square
     max_rotate:float = 0.       # largest angle in degrees, 0 to 180
@@ -286,6 +356,20 @@ def get_transforms(
     """The transforms of the lesson.
 
     Raises `ValueError` for a number out of its range, `TypeError` for an extra that cannot be called.
+
+    Parameters:
+        do_flip: mirror left and right, half of the time
+        flip_vert: all 8 symmetries instead, each 1/8 of the time (needs do_flip)
+        max_rotate: largest rotation in degrees, 0 to 180
+        max_zoom: largest zoom factor, at least 1
+        max_lighting: largest change of brightness and contrast, 0 to 0.99
+        max_warp: largest perspective shift of a corner, 0 to 0.3
+        p_affine: probability of each of rotation, zoom, warp
+        p_lighting: probability of each of brightness, contrast
+        xtra_tfms: more functions, from a float batch (n, 3, h, w) to another
+
+    Returns:
+        for training, and for validation, which changes nothing
     """
     symmetries = (8 if flip_vert else 2) if do_flip else 1
     extras = (xtra_tfms,) if callable(xtra_tfms) else tuple(xtra_tfms or ())

@@ -115,7 +115,16 @@ def fit_window(
     w:int,                      # its width
     size:int|tuple[int,int],    # pixels of the tile; int: scale, crop to a square; (h, w): squish
 ) -> tuple[int,int,int,int]:    # height and width to scale to, then row and column where the tile begins
-    "How a picture becomes a tile; what lies on a picture (masks, boxes, points) has to go the same way."
+    """How a picture becomes a tile; what lies on a picture (masks, boxes, points) has to go the same way.
+
+    Parameters:
+        h: height of a picture
+        w: its width
+        size: pixels of the tile; int: scale, crop to a square; (h, w): squish
+
+    Returns:
+        height and width to scale to, then row and column where the tile begins
+    """
     th, tw = (size, size) if isinstance(size, int) else size
     if not isinstance(size, int): return th, tw, 0, 0
     ratio = min(h/th, w/tw)
@@ -194,6 +203,13 @@ def open_picture(
     Raises `ValueError`, naming the file, if it is missing, empty, no plain file, not a picture in one of
     these formats, suspiciously large, or, also in the block, cut short or damaged; `MemoryError` where
     memory ends.
+
+    Parameters:
+        file: a JPEG, PNG, WebP, GIF, BMP or TIFF: path, bytes, or opened by Pillow
+        size: what the block will scale it to, in `decode`'s terms
+
+    Returns:
+        upright: turned as its EXIF says
     """
     with _as_stored(file) as picture:
         if not all(picture.size): raise _Refused('it has no pixels')
@@ -250,6 +266,13 @@ def decode(
     """Read one picture, upright: always three channels, always bytes.
 
     Raises as `open_picture` does, and `ValueError` for pixels that are no bytes, with their range.
+
+    Parameters:
+        file: a JPEG, PNG, WebP, GIF, BMP or TIFF: path, bytes, or opened by Pillow
+        size: pixels; int: scale, crop to a square; (h, w): squish; None: as stored
+
+    Returns:
+        uint8, RGB, shape (3, h, w), on the CPU
     """
     with open_picture(file, size) as picture:
         if picture.mode == 'P' and picture.has_transparency_data:
@@ -262,7 +285,14 @@ def decode(
 def stored_size(
     file:str|Path,      # a picture file
 ) -> tuple[int,int]:    # height, width
-    "The size of a picture, upright, from its first bytes. Raises `ValueError` as `open_picture` does."
+    """The size of a picture, upright, from its first bytes. Raises `ValueError` as `open_picture` does.
+
+    Parameters:
+        file: a picture file
+
+    Returns:
+        height, width
+    """
     with _as_stored(file) as picture:
         sideways = picture.width != picture.height and _orientation(picture) >= 5
         return picture.size if sideways else picture.size[::-1]
@@ -430,7 +460,14 @@ def _find(cache:'TileCache', file:Path, progress:bool) -> Tensor|None:
 
 # %% ../../nbs/tiles/02_cache.ipynb #02736bf5
 class TileCache:
-    "Tiles of one size as bytes in a memory-mapped file, decoded once, on first use."
+    """Tiles of one size as bytes in a memory-mapped file, decoded once, on first use.
+
+    Parameters:
+        files: picture files, in the order of the rows
+        size: pixels; int: scale and crop to a square; (h, w): squish
+        folder: where the cache file goes; None: `.tiles` beside the first tile's folder
+        workers: threads that decode; None: one a core, at most 16
+    """
     def __init__(self,
         files:list,               # picture files, in the order of the rows
         size:int|tuple[int,int],  # pixels; int: scale and crop to a square; (h, w): squish
@@ -447,12 +484,20 @@ class TileCache:
 
     @property
     def nbytes(self) -> int:   # size of the cache file
-        "Bytes of all tiles together."
+        """Bytes of all tiles together.
+
+        Returns:
+            size of the cache file
+        """
         return int(np.prod(self.shape))
 
     @property
     def tensor(self) -> Tensor:   # uint8, shape (n, 3, h, w), read-only: writing to it crashes Python
-        "All tiles, memory-mapped, not loaded."
+        """All tiles, memory-mapped, not loaded.
+
+        Returns:
+            uint8, shape (n, 3, h, w), read-only: writing to it crashes Python
+        """
         return self.build()._tensor
 
     def build(self,
@@ -461,6 +506,12 @@ class TileCache:
         """Find the cache file, or make it.
 
         Raises `ValueError` naming all tiles that cannot be read, `OSError` if there is no place for the file.
+
+        Parameters:
+            progress: show a bar while decoding?
+
+        Returns:
+            itself
         """
         if self._tensor is None:
             self._tensor = _open_tiles(self, progress)
@@ -533,7 +584,14 @@ _cache_name = re.compile(r'\d+(x\d+)?-[0-9a-f]{16}\.(u8|npz)(-[0-9a-f]{32}\.tmp|
 def clear_cache(
     folder:str|Path,   # a data folder: the cache files in its `.tiles`, or in that folder's stand-in, go
 ) -> int:              # bytes freed
-    "Remove a data folder's cache files, unless one is being made; they are made again when they are needed."
+    """Remove a data folder's cache files, unless one is being made; they are made again when they are needed.
+
+    Parameters:
+        folder: a data folder: the cache files in its `.tiles`, or in that folder's stand-in, go
+
+    Returns:
+        bytes freed
+    """
     if not Path(folder).is_dir(): raise FileNotFoundError(f'no data folder at {folder}: nothing was removed.')
     where = writable_folder(Path(folder)/'.tiles')
     try:

@@ -23,7 +23,12 @@ def check_plain_tensor(
     t:Tensor,  # any tensor, from a file too
     name:str,  # what the error calls it
 ) -> None:
-    "Raises `ValueError` for a tensor that is not plain numbers, each in a place of its own."
+    """Raises `ValueError` for a tensor that is not plain numbers, each in a place of its own.
+
+    Parameters:
+        t: any tensor, from a file too
+        name: what the error calls it
+    """
     plain = type(t) in (Tensor, nn.Parameter) and t.layout is torch.strided
     if not plain or t.is_quantized or t.is_meta:
         raise ValueError(f'{name} is no plain tensor ({type(t).__name__}, {t.layout}, {t.dtype})')
@@ -55,6 +60,12 @@ def state_digest(
     """Of all that `state` holds, in the order of its keys, however its tensors lie in memory.
 
     Raises `ValueError` for what is neither a tensor nor plain.
+
+    Parameters:
+        state: tensors and plain values: text, numbers, lists and dicts of such
+
+    Returns:
+        SHA-256, in hexadecimal
     """
     sha = hashlib.sha256()
     _add_to_digest(sha, state, 'state')
@@ -67,6 +78,10 @@ def save_state(
     """Write `state` with a digest of it, beside `file` first, see `staged`: `file` is always whole.
 
     Raises `ValueError` for what is neither a tensor nor plain, `OSError` where nothing can be written.
+
+    Parameters:
+        file: where to write
+        state: tensors and plain values: text, numbers, lists and dicts of such
     """
     memory = io.BytesIO()    # torch.save itself would hide that a disk is full
     torch.save({**state, 'digest': state_digest(state)}, memory)
@@ -105,6 +120,14 @@ def read_pickled(
     """Read a file without running anything in it.
 
     Raises `ValueError` for what is no plain file, a damaged one, one of more than `most` bytes, or code.
+
+    Parameters:
+        file: what `torch.save` wrote
+        most: bytes that it may have, see `most_file_bytes`
+        what: what it should be, for the error
+
+    Returns:
+        tensors and plain values, on the CPU
     """
     if not file.is_file(): raise ValueError(f'{file} is no plain file.')
     size = file.stat().st_size
@@ -119,7 +142,14 @@ def read_pickled(
 def is_state_dict(
     o,          # anything
 ) -> bool:      # a dict of names and tensors?
-    "Is it what a module's `state_dict()` gives?"
+    """Is it what a module's `state_dict()` gives?
+
+    Parameters:
+        o: anything
+
+    Returns:
+        a dict of names and tensors?
+    """
     return isinstance(o, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in o.items())
 
 def _is_optimizer_memory(opt) -> bool:
@@ -135,7 +165,14 @@ def _is_optimizer_memory(opt) -> bool:
 def tensors_with_nan(
     state:dict,  # names and tensors
 ) -> list[str]:  # names of the first three
-    "The tensors with NaN among them."
+    """The tensors with NaN among them.
+
+    Parameters:
+        state: names and tensors
+
+    Returns:
+        names of the first three
+    """
     return [k for k, v in state.items() if v.isnan().any()][:3]
 
 def _check_stage_parts(state) -> None:
@@ -150,7 +187,11 @@ def _check_stage_parts(state) -> None:
 def check_digest(
     state:dict, # as `save_state` wrote it; one without a digest is only searched for what cannot be saved
 ) -> None:
-    "Raises `ValueError` if `state` is not what was saved, or holds what cannot be saved."
+    """Raises `ValueError` if `state` is not what was saved, or holds what cannot be saved.
+
+    Parameters:
+        state: as `save_state` wrote it; one without a digest is only searched for what cannot be saved
+    """
     if not isinstance(state, dict): raise ValueError('it holds no parts')
     digest = state_digest({k: v for k, v in state.items() if k != 'digest'})
     if state.get('digest', digest) != digest: raise ValueError('it was changed since: its digest is another')
@@ -158,14 +199,28 @@ def check_digest(
 def most_file_bytes(
     model:nn.Module, # for which the weights are
 ) -> int:            # bytes
-    "What a file of weights can have at most: room for a larger head, and an optimizer's state."
+    """What a file of weights can have at most: room for a larger head, and an optimizer's state.
+
+    Parameters:
+        model: for which the weights are
+
+    Returns:
+        bytes
+    """
     return 2**26 + 100*sum(t.nbytes for t in model.state_dict().values() if isinstance(t, Tensor))
 
 # %% ../../nbs/train/04_checkpoint.ipynb #c454a062
 def tensor_form(
     value,   # a tensor, or any other value
 ) -> str:    # as '(4, 3) torch.float16'
-    "Shape of a tensor, and dtype where it is not the usual one; the class of any other value."
+    """Shape of a tensor, and dtype where it is not the usual one; the class of any other value.
+
+    Parameters:
+        value: a tensor, or any other value
+
+    Returns:
+        as '(4, 3) torch.float16'
+    """
     if not isinstance(value, Tensor): return type(value).__name__
     return f'{tuple(value.shape)} {value.dtype}'.removesuffix(' torch.float32')
 
@@ -173,7 +228,15 @@ def differing_tensors(
     theirs:dict, # names and tensors in a file
     ours:dict,   # names and tensors here
 ) -> list[str]:  # a line for each
-    "What one side lacks, or has in another form: the first three, and how many more."
+    """What one side lacks, or has in another form: the first three, and how many more.
+
+    Parameters:
+        theirs: names and tensors in a file
+        ours: names and tensors here
+
+    Returns:
+        a line for each
+    """
     def form(state, name): return tensor_form(state[name]) if name in state else 'absent'
     found = [f'{one_line(k)}: {form(theirs, k)} in the file, {form(ours, k)} here'
              for k in {**theirs, **ours} if form(theirs, k) != form(ours, k)]
@@ -194,7 +257,14 @@ _layouts = ('create_cnn', '0.', '1.'), ('unet_learner', 'body.', 'decoder.')   #
 def body_of_state(
     state:dict,        # names and tensors of a whole network
 ) -> tuple[str, dict]: # who makes such networks, the body's tensors by their names in it; or '', {}
-    "The body in the state dict of a network of ours."
+    """The body in the state dict of a network of ours.
+
+    Parameters:
+        state: names and tensors of a whole network
+
+    Returns:
+        who makes such networks, the body's tensors by their names in it; or '', {}
+    """
     for maker, body, rest in _layouts:
         inside = {k.removeprefix(body): v for k, v in state.items() if k.startswith(body)}
         ours = all(k.startswith((body, rest)) for k in state)
@@ -223,6 +293,14 @@ def load_state(
     """Read a stage and check all of it, its digest and that it fits `model`: every name, shape and dtype.
 
     Raises `FileNotFoundError`, or `ValueError` that names what is wrong.
+
+    Parameters:
+        file: a file made by `save_state`, with keys `model`, `opt` and `facts`
+        model: whose weights these are to become; it is not changed
+        facts: what this side is: architecture, classes
+
+    Returns:
+        what the file held, on the CPU
     """
     if not file.exists():
         there = sorted(p.stem for p in file.parent.glob('*.pth')) if file.parent.is_dir() else []
@@ -246,7 +324,17 @@ def stage_state(
     opt:dict|None, # what the optimizer remembers, see `optimizer_memory`; None: not kept
     facts:dict,    # whose weights these are: architecture, classes
 ) -> dict:         # for `save_state`
-    "The parts of a stage. Raises `ValueError` for what `load_state` would refuse."
+    """The parts of a stage. Raises `ValueError` for what `load_state` would refuse.
+
+    Parameters:
+        file: for which it is; the error names it
+        model: the network's tensors, by name
+        opt: what the optimizer remembers, see `optimizer_memory`; None: not kept
+        facts: whose weights these are: architecture, classes
+
+    Returns:
+        for `save_state`
+    """
     state = {'model': model, 'opt': opt, 'facts': {**facts, 'version': __version__}}
     try:
         _check_stage_parts(state)

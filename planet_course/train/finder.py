@@ -88,7 +88,19 @@ def find_rate(
     stop_div:bool, # stop when the smoothed loss is four times its best
     wd:float|None, # weight decay; None: the learner's
 ) -> LRSuggestion|None: # None when there were too few points
-    "What `learn.lr_find` does: a record, a suggestion, and both lines of it printed."
+    """What `learn.lr_find` does: a record, a suggestion, and both lines of it printed.
+
+    Parameters:
+        learn: a `Learner`
+        start: first rate
+        end: last rate
+        num_it: how many rates to try, one batch each
+        stop_div: stop when the smoothed loss is four times its best
+        wd: weight decay; None: the learner's
+
+    Returns:
+        None when there were too few points
+    """
     grid = lr_grid(start, end, num_it)
     record = FitRecord('lr_find')
     learn.recorder.records.append(record)
@@ -103,7 +115,13 @@ def kept_bytes(
     xb:Tensor, # a batch on its device
     yb:Tensor, # the targets
 ) -> int:
-    "What a forward pass keeps for the backward pass."
+    """What a forward pass keeps for the backward pass.
+
+    Parameters:
+        learn: a `Learner`
+        xb: a batch on its device
+        yb: the targets
+    """
     blocks = {}
     def note(t):
         blocks[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
@@ -120,6 +138,13 @@ def suggest_bs(
     """The largest batch whose training step should fit, from what two and four tiles take.
 
     Raises `MemoryError` if two tiles do not fit: a batch norm in training needs them.
+
+    Parameters:
+        learn: a `Learner`: its size, precision and frozen layers count
+        memory: bytes to fill; by default see `free_memory`
+
+    Returns:
+        a power of two
     """
     with _left_unchanged(learn):
         learn.model.train()

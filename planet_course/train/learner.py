@@ -43,7 +43,22 @@ def _describe(learn) -> str:
             + ', '.join(f'{k} {v}' for k, v in told.items()))
 
 class Learner(TrainingStep):
-    "Data, a model and the loop that fits one to the other."
+    """Data, a model and the loop that fits one to the other.
+
+    Parameters:
+        data: a `DataBunch`, or anything with such loaders and facts
+        model: maps `xb` to logits
+        loss_func: `(logits, yb) -> 0-d tensor`; by default the data's
+        metrics: one metric or several, see `metric_name`
+        layer_groups: from the input to the head; by default the whole model
+        callbacks: used by every fit
+        wd: weight decay, on everything
+        thresh: a label is predicted above this probability, wherever we predict
+        opt_func: list of parameter groups -> optimizer
+        precision: see `pick_precision`
+        arch: the architecture's name, kept in saved files
+        activation: logits -> probabilities; by default see `activation_of`
+    """
     epoch = 0       # of the fit that runs
     step = 0        # of the epoch
     stop = False    # a callback's word to end the fit after this epoch
@@ -93,7 +108,11 @@ class Learner(TrainingStep):
 
     @property
     def data(self): # settable: the model stays, the tiles change
-        "The data that the learner trains on."
+        """The data that the learner trains on.
+
+        Returns:
+            settable: the model stays, the tiles change
+        """
         return self._data
 
     @data.setter
@@ -103,7 +122,11 @@ class Learner(TrainingStep):
 
     @property
     def activation(self) -> Callable: # settable, as the parameter of this name
-        "Logits to probabilities, see `activation_of`."
+        """Logits to probabilities, see `activation_of`.
+
+        Returns:
+            settable, as the parameter of this name
+        """
         return activation_of(self.loss_func, target_kind(self.data), self._given)
 
     @activation.setter
@@ -124,7 +147,11 @@ class Learner(TrainingStep):
     def freeze_to(self,
         n:int, # groups before this one are frozen, but for batch norms; negative counts from the end
     ) -> None:
-        "Train the groups from `n` on, with a new optimizer."
+        """Train the groups from `n` on, with a new optimizer.
+
+        Parameters:
+            n: groups before this one are frozen, but for batch norms; negative counts from the end
+        """
         set_trainable(self.layer_groups, n)
         self.reset_opt()
 
@@ -143,7 +170,15 @@ class Learner(TrainingStep):
         callbacks:Sequence[Callback]=(), # used by this fit alone
         stage:str='',                    # a name for `recorder.stages`
     ) -> None:
-        "Train at a constant rate, with momentum 0.9."
+        """Train at a constant rate, with momentum 0.9.
+
+        Parameters:
+            epochs: how often every tile is seen, 1 or more
+            lr: constant; see `lr_range` for what a slice means
+            wd: weight decay of this fit; by default the learner's
+            callbacks: used by this fit alone
+            stage: a name for `recorder.stages`
+        """
         steps = self._steps_of(epochs)
         lrs = np.tile(lr_range(lr, len(self.layer_groups)), (steps, 1))
         run_fit(self, lrs, np.full(steps, 0.9), wd, callbacks, stage)
@@ -159,7 +194,19 @@ class Learner(TrainingStep):
         callbacks:Sequence[Callback]=(),  # used by this fit alone
         stage:str='',                     # a name for `recorder.stages`
     ) -> None:
-        "Train with Leslie Smith's one-cycle schedule: the rate rises and falls once, momentum the other way."
+        """Train with Leslie Smith's one-cycle schedule: the rate rises and falls once, momentum the other way.
+
+        Parameters:
+            epochs: how often every tile is seen, 1 or more
+            max_lr: the rate at the peak; see `lr_range` for what a slice means
+            moms: momentum at both ends, and at the peak
+            div_factor: the first rate is the peak divided by this
+            pct_start: share of the steps before the peak, in (0, 1]
+            final_div: the peak over the last rate; by default `div_factor * 1e4`
+            wd: weight decay of this fit; by default the learner's
+            callbacks: used by this fit alone
+            stage: a name for `recorder.stages`
+        """
         peaks = lr_range(max_lr, len(self.layer_groups))
         lrs, moms = one_cycle(self._steps_of(epochs), peaks, moms, div_factor, pct_start, final_div)
         run_fit(self, lrs, moms, wd, callbacks, stage)
@@ -177,14 +224,32 @@ class Learner(TrainingStep):
         stop_div:bool=True,  # stop when the smoothed loss is four times its best
         wd:float|None=None,  # weight decay; by default the learner's
     ) -> LRSuggestion|None: # None when there were too few points
-        "Try growing rates and suggest one. Weights, optimizer and random state are put back afterwards."
+        """Try growing rates and suggest one. Weights, optimizer and random state are put back afterwards.
+
+        Parameters:
+            start: first rate
+            end: last rate
+            num_it: how many rates to try, one batch each
+            stop_div: stop when the smoothed loss is four times its best
+            wd: weight decay; by default the learner's
+
+        Returns:
+            None when there were too few points
+        """
         self._steps_of(1)
         return find_rate(self, start, end, num_it, stop_div, wd)
 
     def validate(self,
         dl=None, # batches with targets; by default the validation tiles
     ) -> dict[str, float]: # `valid_loss` and every metric by name
-        "Loss and metrics over all of `dl`."
+        """Loss and metrics over all of `dl`.
+
+        Parameters:
+            dl: batches with targets; by default the validation tiles
+
+        Returns:
+            `valid_loss` and every metric by name
+        """
         dl = self.loader_for(dl, scored=True)
         return scores_of(self.eval_forward(), dl, self.loss_func, self.metrics)
 
@@ -193,7 +258,16 @@ class Learner(TrainingStep):
         logits:bool=False, # raw outputs instead of probabilities
         ds_type=None,      # as fastai 1 asked; refused, naming today's call
     ) -> tuple[Tensor, Tensor|None]: # probabilities (n, c), and targets or None, on the CPU
-        "Predict all of `dl`: `activation` of the logits."
+        """Predict all of `dl`: `activation` of the logits.
+
+        Parameters:
+            dl: batches, with targets or without; by default the validation tiles
+            logits: raw outputs instead of probabilities
+            ds_type: as fastai 1 asked; refused, naming today's call
+
+        Returns:
+            probabilities (n, c), and targets or None, on the CPU
+        """
         if ds_type is not None:
             check_loader_fits(self.data, str(ds_type), False)
         def no_loss(out, yb): return 0.
@@ -202,7 +276,11 @@ class Learner(TrainingStep):
         return probs.cpu(), None if targs is None else targs.cpu()
 
     def eval_forward(self) -> Callable: # a batch, on any device -> logits
-        "The model in evaluation, as `evaluate` asks for it."
+        """The model in evaluation, as `evaluate` asks for it.
+
+        Returns:
+            a batch, on any device -> logits
+        """
         self.model.eval()
         def predict(xb): return self.forward(to_device(xb, self.device))
         return predict
@@ -211,7 +289,15 @@ class Learner(TrainingStep):
         dl=None,           # batches; by default the validation tiles
         scored:bool=False, # must there be targets?
     ): # the loader
-        "A loader, looked at first. Raises what `check_loader_fits` raises, `ValueError` for an empty one."
+        """A loader, looked at first. Raises what `check_loader_fits` raises, `ValueError` for an empty one.
+
+        Parameters:
+            dl: batches; by default the validation tiles
+            scored: must there be targets?
+
+        Returns:
+            the loader
+        """
         own = dl is None
         dl = self.data.valid_dl if own else dl
         if not own:
@@ -232,6 +318,13 @@ class Learner(TrainingStep):
         """Write weights, optimizer, facts and a digest to one file, or leave the old file as it was.
 
         Raises `ValueError` for NaN among the weights, `OSError` where nothing can be written.
+
+        Parameters:
+            name: the stage's name, without folder or ending
+            with_opt: keep what the optimizer remembers too
+
+        Returns:
+            `<data path>/models/<name>.pth`
         """
         file = self._stage_file(name)
         opt = optimizer_memory(self.model, self.opt) if with_opt else None
@@ -242,7 +335,15 @@ class Learner(TrainingStep):
         name:str,             # as given to `save`
         with_opt:bool=True,   # take the optimizer's memory too, where it is of the same layers
     ) -> 'Learner': # itself
-        "Read a stage back, strictly; see `load_state` for the errors. Nothing has changed when there is one."
+        """Read a stage back, strictly; see `load_state` for the errors. Nothing has changed when there is one.
+
+        Parameters:
+            name: as given to `save`
+            with_opt: take the optimizer's memory too, where it is of the same layers
+
+        Returns:
+            itself
+        """
         file = self._stage_file(name)
         beside = Path(self.data.path)/'models'/f'{name}.pth'
         if not file.exists() and beside.exists():

@@ -76,6 +76,15 @@ def accuracy_thresh(
     """Share of the n * c label cells that are right.
 
     Raises `ValueError` if the shapes differ or there are no rows.
+
+    Parameters:
+        logits: raw model outputs, shape (n, c)
+        targs: 0/1 targets, shape (n, c)
+        thresh: a label is predicted when its probability is above this; or c numbers
+        activation: logits to probabilities: a name in `data.activations`, or a function
+
+    Returns:
+        0-d, in [0, 1]
     """
     return (_given(logits, targs, thresh, activation) == targs.bool()).float().mean()
 
@@ -87,6 +96,13 @@ def accuracy(
     """Share of the tiles whose largest logit is at the right class: for tasks with one label a tile.
 
     Raises `ValueError` if the shapes do not fit or there are no rows.
+
+    Parameters:
+        logits: raw model outputs, shape (n, c)
+        targs: class numbers 0 to c-1, shape (n,)
+
+    Returns:
+        0-d, in [0, 1]
     """
     if logits.ndim != 2 or targs.shape != logits.shape[:1]:
         raise ValueError(f'accuracy wants logits (n, c) and class numbers (n,); got {tuple(logits.shape)} '
@@ -100,7 +116,16 @@ def fbeta_by_tile(
     true:Tensor,        # which are right, bool or 0/1, shape (n, c)
     beta:float=2.,      # how many times more recall counts than precision
 ) -> Tensor:            # shape (n,), each in [0, 1]
-    "F-beta of each tile; 0 for a tile without a hit."
+    """F-beta of each tile; 0 for a tile without a hit.
+
+    Parameters:
+        pred: which labels are given, bool, shape (n, c)
+        true: which are right, bool or 0/1, shape (n, c)
+        beta: how many times more recall counts than precision
+
+    Returns:
+        shape (n,), each in [0, 1]
+    """
     hits = (pred & true.bool()).sum(1)
     b2 = beta**2
     return (1 + b2)*hits / (b2*true.sum(1) + pred.sum(1)).clamp(min=1e-9)
@@ -116,6 +141,16 @@ def fbeta(
 
     Raises `ValueError` if the shapes differ or there are no rows.
     Source: van Rijsbergen, Information Retrieval (1979), chapter 7.
+
+    Parameters:
+        logits: raw model outputs, shape (n, c)
+        targs: 0/1 targets, shape (n, c)
+        thresh: a label is predicted when its probability is above this; or c numbers
+        beta: how many times more recall counts than precision
+        activation: logits to probabilities: a name in `data.activations`, or a function
+
+    Returns:
+        mean over the n tiles, 0-d, in [0, 1]
     """
     return fbeta_by_tile(_given(logits, targs, thresh, activation), targs, beta).mean()
 
@@ -124,7 +159,15 @@ def check_thresh(
     thresh:float|Sequence[float]|Tensor, # one probability, or one for each label
     c:int|None=None,                     # how many labels; None: not known
 ) -> float|Tensor: # a float, or float32 of shape (c,)
-    "Raises `ValueError` unless `thresh` is strictly between 0 and 1, or `c` such numbers."
+    """Raises `ValueError` unless `thresh` is strictly between 0 and 1, or `c` such numbers.
+
+    Parameters:
+        thresh: one probability, or one for each label
+        c: how many labels; None: not known
+
+    Returns:
+        a float, or float32 of shape (c,)
+    """
     numbers = torch.as_tensor(thresh, dtype=torch.float32).cpu()
     if numbers.ndim > 1 or numbers.ndim == 1 and len(numbers) != (c or len(numbers)):
         raise ValueError(f'thresh has shape {tuple(numbers.shape)}; give one number, or one for each of the '
@@ -142,6 +185,13 @@ def average_precision(
 
     A blind guess gets about the label's prevalence. Equal scores count as one step, as in scikit-learn.
     Raises `ValueError` if the shapes differ or there are no rows.
+
+    Parameters:
+        logits: raw model outputs, or any scores: only their order counts; shape (n, c)
+        targs: 0/1 targets, shape (n, c)
+
+    Returns:
+        one number a label, shape (c,), in (0, 1]; nan for a label without a positive
     """
     _check_shapes(logits, targs)
     scores, order = logits.T.contiguous().sort(descending=True)         # (c, n)
@@ -152,7 +202,13 @@ def average_precision(
 
 # %% ../../nbs/train/01_metrics.ipynb #94851237
 class Baseline(NamedTuple):
-    "A constant answer and what it scores."
+    """A constant answer and what it scores.
+
+    Attributes:
+        name: which answer
+        labels: the labels it gives every tile
+        score: its F-beta
+    """
     name:str            # which answer
     labels:list[str]    # the labels it gives every tile
     score:float         # its F-beta
@@ -168,6 +224,16 @@ def constant_baselines(
 
     How many labels the last one gives is picked on `targs` itself, which favours it, never the network.
     Raises `ValueError` if shapes or names do not fit.
+
+    Parameters:
+        targs: 0/1 targets to score on, shape (n, c)
+        classes: names of the c labels
+        train_targs: 0/1 targets to rank the labels by, shape (m, c); None: `targs`
+        guess: a hand-picked answer; None: the two most frequent labels
+        beta: how many times more recall counts than precision
+
+    Returns:
+        everything; the guess; the best of the 1, 2, ... c most frequent
     """
     for table in (targs,) if train_targs is None else (targs, train_targs):
         if getattr(table, 'ndim', 0) != 2 or table.shape[1] != len(classes):

@@ -25,7 +25,12 @@ def set_trainable(
     groups:Sequence[nn.Module], # layer groups, from the input to the head
     n:int,                      # how many of the first to freeze; a negative number counts from the end
 ) -> None:
-    "Freeze the first `n` groups but for their batch-norm layers, and make the rest trainable."
+    """Freeze the first `n` groups but for their batch-norm layers, and make the rest trainable.
+
+    Parameters:
+        groups: layer groups, from the input to the head
+        n: how many of the first to freeze; a negative number counts from the end
+    """
     n = n + len(groups) if n < 0 else n
     if not 0 <= n < len(groups):
         raise ValueError(f'cannot freeze {n} of {len(groups)} layer groups; one must be left to train.')
@@ -37,7 +42,14 @@ def set_trainable(
 def adamw(
     groups:list[dict],        # parameter groups, as every optimizer of PyTorch takes them
 ) -> torch.optim.Optimizer:   # at PyTorch's rate, until `set_hypers` writes another
-    "AdamW as the lesson uses it: decoupled weight decay on everything, all of a weight's update in one pass."
+    """AdamW as the lesson uses it: decoupled weight decay on everything, all of a weight's update in one pass.
+
+    Parameters:
+        groups: parameter groups, as every optimizer of PyTorch takes them
+
+    Returns:
+        at PyTorch's rate, until `set_hypers` writes another
+    """
     return torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)
 
 def set_hypers(
@@ -45,7 +57,13 @@ def set_hypers(
     lrs:Sequence[float],       # learning rate of each group
     mom:float,                 # momentum of all groups: `betas[0]` of an Adam, `momentum` of an SGD
 ) -> None:
-    "Write this step's rates and momentum into the optimizer."
+    """Write this step's rates and momentum into the optimizer.
+
+    Parameters:
+        opt: its parameter groups are the layer groups
+        lrs: learning rate of each group
+        mom: momentum of all groups: `betas[0]` of an Adam, `momentum` of an SGD
+    """
     for group, lr in zip(opt.param_groups, lrs):
         group['lr'] = float(lr)
         if 'betas' in group:
@@ -60,7 +78,15 @@ def model_summary(
     model:nn.Module, # any model
     xb:Tensor,       # a batch to send through; only its first row is used
 ) -> str: # a table: layer, output shape, parameters, trainable
-    "One line for each layer without children, and the totals."
+    """One line for each layer without children, and the totals.
+
+    Parameters:
+        model: any model
+        xb: a batch to send through; only its first row is used
+
+    Returns:
+        a table: layer, output shape, parameters, trainable
+    """
     lines = []
     hooks = []
     was_training = model.training
@@ -130,7 +156,11 @@ def _one_line_stop(text:str) -> KeyboardInterrupt:
 def explained_errors(
     left:Callable,     # `() -> what a Ctrl-C left`, asked when one came
 ) -> Iterator[None]:
-    "Inside, the errors that end a run say what to do: a Ctrl-C, memory that is full, a batch of one tile."
+    """Inside, the errors that end a run say what to do: a Ctrl-C, memory that is full, a batch of one tile.
+
+    Parameters:
+        left: `() -> what a Ctrl-C left`, asked when one came
+    """
     try:
         yield
     except KeyboardInterrupt: raise _one_line_stop(left()) from None
@@ -152,7 +182,15 @@ def optimizer_memory(
     model:nn.Module,           # whose parameters it trains
     opt:torch.optim.Optimizer, # any of PyTorch's
 ) -> dict:                     # its kind, the names of what it trains, and name -> what it remembers
-    "What the optimizer remembers of each parameter, by the parameter's name in the model."
+    """What the optimizer remembers of each parameter, by the parameter's name in the model.
+
+    Parameters:
+        model: whose parameters it trains
+        opt: any of PyTorch's
+
+    Returns:
+        its kind, the names of what it trains, and name -> what it remembers
+    """
     params = _trainable_by_name(model, [p for group in opt.param_groups for p in group['params']])
     state = {name: dict(opt.state[p]) for name, p in params.items() if p in opt.state}
     return {'kind': type(opt).__name__, 'names': list(params), 'state': state}
@@ -161,7 +199,15 @@ def fresh_memory(
     groups:Sequence[nn.Module], # layer groups
     make_opt:Callable,          # list of parameters of each group -> optimizer
 ) -> tuple[str, dict]:          # the optimizer's kind; parameter -> what it remembers of it
-    "What an optimizer would hold, found by a step of a new one on zeros in place of the weights."
+    """What an optimizer would hold, found by a step of a new one on zeros in place of the weights.
+
+    Parameters:
+        groups: layer groups
+        make_opt: list of parameters of each group -> optimizer
+
+    Returns:
+        the optimizer's kind; parameter -> what it remembers of it
+    """
     trained = [[p for p in group.parameters() if p.requires_grad] for group in groups]
     twins = {p: torch.zeros_like(p).requires_grad_() for group in trained for p in group}
     for twin in twins.values():
@@ -202,6 +248,16 @@ def memory_for(
     """What the next optimizer is to remember, in tensors that such an optimizer made itself.
 
     Empty where it cannot go on, and a printed line says why. Raises `ValueError` for numbers that do not fit.
+
+    Parameters:
+        model: whose parameters are trained
+        groups: its layer groups
+        make_opt: list of parameters of each group -> optimizer
+        kept: what `optimizer_memory` gave, out of a file
+        name: of the stage, for what is printed
+
+    Returns:
+        parameter -> what is to be remembered of it
     """
     kind, made = fresh_memory(groups, make_opt)
     params = _trainable_by_name(model, made)

@@ -15,7 +15,19 @@ from .schedule import smooth, suggest_lr
 # %% ../../nbs/train/03_recorder.ipynb #7b4041fa
 @dataclass
 class FitRecord:
-    "What one call of `fit` or `lr_find` did, a list entry for each step or epoch."
+    """What one call of `fit` or `lr_find` did, a list entry for each step or epoch.
+
+    Attributes:
+        kind: 'fit' or 'lr_find'
+        losses: training loss of each batch
+        lrs: rate of each layer group, a row a step
+        moms: momentum (Adam's beta1) of each step
+        valid_losses: of each epoch; None without validation tiles
+        metrics: name -> value, a dict for each epoch
+        ends: steps done when each epoch ended
+        stage: the name that `fit` was given
+        complete: did it run to its end?
+    """
     kind:str = 'fit'                                            # 'fit' or 'lr_find'
     losses:list[float] = field(default_factory=list)            # training loss of each batch
     lrs:list[list[float]] = field(default_factory=list)         # rate of each layer group, a row a step
@@ -27,7 +39,11 @@ class FitRecord:
     complete:bool = False                                       # did it run to its end?
 
     def smoothed(self) -> np.ndarray: # same length as `losses`
-        "Training losses as a debiased moving average: what the table shows and the plots draw."
+        """Training losses as a debiased moving average: what the table shows and the plots draw.
+
+        Returns:
+            same length as `losses`
+        """
         return smooth(self.losses)
 
 # %% ../../nbs/train/03_recorder.ipynb #954d6610
@@ -44,7 +60,15 @@ def missing_name(
     o,         # what was asked
     name:str,  # for what
 ) -> AttributeError: # to be raised
-    "An error for a name that is not there; where it is one of fastai's, it names today's call."
+    """An error for a name that is not there; where it is one of fastai's, it names today's call.
+
+    Parameters:
+        o: what was asked
+        name: for what
+
+    Returns:
+        to be raised
+    """
     today = f'; today it is {_today[name]}.' if name in _today else '.'
     return AttributeError(f'{type(o).__name__!r} has no attribute {name!r}{today}', name=name, obj=o)
 
@@ -70,12 +94,20 @@ class Recorder:
 
     @property
     def fits(self) -> list[FitRecord]: # oldest first
-        "The fits that took a step, without the runs of the finder."
+        """The fits that took a step, without the runs of the finder.
+
+        Returns:
+            oldest first
+        """
         return self._with_losses('fit')
 
     @property
     def stages(self) -> dict[str, FitRecord]: # name -> the last fit with that name, if it ran to its end
-        "The fits that were given a name, `fit(..., stage='stage-1-128')`."
+        """The fits that were given a name, `fit(..., stage='stage-1-128')`.
+
+        Returns:
+            name -> the last fit with that name, if it ran to its end
+        """
         last = {r.stage: r for r in self.records if r.stage}
         return {name: r for name, r in last.items() if r.complete}
 
@@ -92,7 +124,17 @@ class Recorder:
         suggestion:bool=False,  # mark the steepest descent, and print both suggestions
         ax=None,                # matplotlib axes to draw on
     ): # the axes
-        "Smoothed loss against learning rate, of the last `lr_find`."
+        """Smoothed loss against learning rate, of the last `lr_find`.
+
+        Parameters:
+            skip_start: points left out at the beginning, where the moving average has not settled
+            skip_end: points left out at the end, where the loss explodes
+            suggestion: mark the steepest descent, and print both suggestions
+            ax: matplotlib axes to draw on
+
+        Returns:
+            the axes
+        """
         record = self._record_of('lr_find')
         ax = _axes(ax, 'Learning rate', 'Loss', xscale='log')
         keep = slice(skip_start, max(len(record.losses) - skip_end, skip_start + 1))
@@ -110,7 +152,15 @@ class Recorder:
         fit:int=-1, # which fit
         ax=None,    # matplotlib axes to draw on
     ): # the axes
-        "Training loss (moving average) for each batch, validation loss for each epoch."
+        """Training loss (moving average) for each batch, validation loss for each epoch.
+
+        Parameters:
+            fit: which fit
+            ax: matplotlib axes to draw on
+
+        Returns:
+            the axes
+        """
         record = self._record_of('fit', fit)
         ax = _axes(ax, 'Batches processed', 'Loss')
         ax.plot(record.smoothed(), label='Train')
@@ -124,7 +174,16 @@ class Recorder:
         show_moms:bool=False, # draw the momentum too, on an axis of its own at the right
         ax=None,              # matplotlib axes to draw on
     ): # the axes
-        "Learning rate of every layer group for each batch."
+        """Learning rate of every layer group for each batch.
+
+        Parameters:
+            fit: which fit
+            show_moms: draw the momentum too, on an axis of its own at the right
+            ax: matplotlib axes to draw on
+
+        Returns:
+            the axes
+        """
         record = self._record_of('fit', fit)
         ax = _axes(ax, 'Batches processed', 'Learning rate')
         rates = np.array(record.lrs).T
@@ -140,7 +199,15 @@ class Recorder:
         fit:int=-1, # which fit
         ax=None,    # matplotlib axes to draw on
     ): # the axes
-        "Every metric for each epoch."
+        """Every metric for each epoch.
+
+        Parameters:
+            fit: which fit
+            ax: matplotlib axes to draw on
+
+        Returns:
+            the axes
+        """
         record = self._record_of('fit', fit)
         ax = _axes(ax, 'Batches processed', 'Metric')
         for name in record.metrics[0] if record.metrics else ():

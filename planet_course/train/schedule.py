@@ -29,6 +29,13 @@ def lr_range(
     """What `lr` means for each layer group; slice(a, b) goes up by equal factors.
 
     Raises `ValueError` or `TypeError` for what is no rate, or a range that falls.
+
+    Parameters:
+        lr: one rate for all; slice(b): b for the last, b/10 before; slice(a, b): from a to b
+        n_groups: how many layer groups, at least 1
+
+    Returns:
+        a rate for each group, earliest layers first
     """
     if n_groups < 1: raise ValueError(f'n_groups={n_groups}: a model has at least one layer group.')
     if not isinstance(lr, slice): return [_check_rate(lr, 'lr')]*n_groups
@@ -62,6 +69,17 @@ def one_cycle(
     However short the run, at least the first step is a warm-up step.
     Raises `ValueError` for numbers out of range.
     Source: Smith and Topin, Super-Convergence (2018), with the cosine shape of fastai.
+
+    Parameters:
+        steps: how many steps of the optimizer in all, at least 1
+        max_lrs: the highest rate of each group
+        moms: momentum at the ends, and at the highest rate, each in [0, 1)
+        div_factor: a rate starts this many times below its highest
+        pct_start: the share of the steps that goes up, in (0, 1]
+        final_div: a rate ends this many times below; None: div_factor * 1e4
+
+    Returns:
+        rates (steps, groups) and momenta (steps,), float64
     """
     if int(steps) != steps or steps < 1: raise ValueError(f'steps={steps!r}: a whole number, at least 1.')
     if not 0 < pct_start <= 1: raise ValueError(f'pct_start={pct_start!r}: a share, above 0 and at most 1.')
@@ -89,6 +107,14 @@ def lr_grid(
     """The rates that the finder tries, one a batch: each larger by the same factor.
 
     Raises `ValueError` unless 0 < start < end and num_it is at least 1.
+
+    Parameters:
+        start: the first rate
+        end: where the grid would arrive after num_it steps
+        num_it: how many rates
+
+    Returns:
+        rate i is start * (end/start)^(i/num_it), float64, shape (num_it,)
     """
     if not (0 < start < end < math.inf) or num_it < 1 or num_it % 1:
         raise ValueError(f'start={start!r}, end={end!r}, num_it={num_it!r}: rates rise, in at least 1 step.')
@@ -102,6 +128,13 @@ def smooth(
     """Exponential moving average, divided by 1 - beta^t so that the beginning is not drawn towards 0.
 
     Raises `ValueError` if `beta` is out of range.
+
+    Parameters:
+        losses: one number a step
+        beta: share of the past in each new mean, in [0, 1)
+
+    Returns:
+        float64, of the same length
     """
     if not 0 <= beta < 1: raise ValueError(f'beta={beta!r}: at least 0 (no smoothing) and below 1.')
     mean = 0.
@@ -113,7 +146,12 @@ def smooth(
 
 # %% ../../nbs/train/02_schedule.ipynb #5f269854
 class LRSuggestion(NamedTuple):
-    "Two rates read off a finder's curve; printed, the lesson's two lines."
+    """Two rates read off a finder's curve; printed, the lesson's two lines.
+
+    Attributes:
+        min_grad_lr: where the loss falls most steeply
+        min_loss_lr_by_10: a tenth of the rate with the lowest loss
+    """
     min_grad_lr:float       # where the loss falls most steeply
     min_loss_lr_by_10:float # a tenth of the rate with the lowest loss
 
@@ -131,6 +169,15 @@ def suggest_lr(
 
     Points from the first loss on that is not finite are left out. Raises `ValueError` for
     negative skips, or more losses than rates.
+
+    Parameters:
+        lrs: the rates tried, rising by equal factors
+        losses: the loss at each, already smoothed; may be shorter, the finder stops early
+        skip_start: points left out at the beginning, at least 0
+        skip_end: points left out at the end, at least 0
+
+    Returns:
+        None with fewer than two points left
     """
     if skip_start < 0 or skip_end < 0:
         raise ValueError(f'skip_start={skip_start}, skip_end={skip_end}: each at least 0 points.')

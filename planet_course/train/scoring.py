@@ -27,7 +27,14 @@ from .optimizer import explained_errors
 def metric_name(
     metric, # a function, a `partial` of one, or an object with `reset`, `update`, `compute`
 ) -> str:   # what its column is called
-    "A metric's own name, looked up through `partial`."
+    """A metric's own name, looked up through `partial`.
+
+    Parameters:
+        metric: a function, a `partial` of one, or an object with `reset`, `update`, `compute`
+
+    Returns:
+        what its column is called
+    """
     while isinstance(metric, partial):
         metric = metric.func
     return getattr(metric, '__name__', type(metric).__name__)
@@ -35,7 +42,14 @@ def metric_name(
 def metric_columns(
     metrics:Sequence, # see `metric_name`
 ) -> list[str]:       # as many names, all different
-    "A column for each metric; a name that comes again gets a number."
+    """A column for each metric; a name that comes again gets a number.
+
+    Parameters:
+        metrics: see `metric_name`
+
+    Returns:
+        as many names, all different
+    """
     names = [metric_name(m) for m in metrics]
     return [n if n not in names[:i] else f'{n}_{names[:i + 1].count(n)}' for i, n in enumerate(names)]
 
@@ -69,6 +83,17 @@ def evaluate(
 
     Without targets the loss is None too. Raises `ValueError` for an empty loader, and for metrics where there
     are no targets. Ctrl-C ends it with one line.
+
+    Parameters:
+        predict: `xb -> logits`
+        dl: batches `(xb, yb)`, yb None without targets; `len(dl)` is their number
+        loss_func: `(logits, yb) -> 0-d tensor`, a mean over the batch
+        metrics: see `metric_name`
+        keep: keep all logits and targets, also when no metric needs them
+        label: what the progress bar says
+
+    Returns:
+        mean loss (0-d), values of the metrics (list of 0-d), logits, targets (None when not kept)
     """
     running = _running(metrics)
     keep = keep or len(running) < len(metrics)
@@ -101,7 +126,17 @@ def scores_of(
     loss_func:Callable, # `(logits, yb) -> 0-d tensor`, a mean over the batch
     metrics:Sequence,   # see `metric_name`
 ) -> dict[str, float]:  # `valid_loss` and every metric by name
-    "Loss and metrics over all of `dl`, read from the device once. Raises `ValueError` without targets."
+    """Loss and metrics over all of `dl`, read from the device once. Raises `ValueError` without targets.
+
+    Parameters:
+        predict: `xb -> logits`
+        dl: batches with targets
+        loss_func: `(logits, yb) -> 0-d tensor`, a mean over the batch
+        metrics: see `metric_name`
+
+    Returns:
+        `valid_loss` and every metric by name
+    """
     loss, values, _, _ = evaluate(predict, dl, loss_func, metrics)
     if loss is None: raise ValueError(_no_targets)
     numbers = torch.stack([loss, *(v.to(loss) for v in values)]).tolist()  # the validation's one wait
@@ -133,7 +168,13 @@ def try_metrics(
     xb,     # its first batch
     yb,     # and the targets
 ) -> None:
-    "Before hours of training, ask the metrics that will be asked after it. Nothing in the learner changes."
+    """Before hours of training, ask the metrics that will be asked after it. Nothing in the learner changes.
+
+    Parameters:
+        learn: a `Learner`
+        xb: its first batch
+        yb: and the targets
+    """
     if not isinstance(yb, Tensor):
         raise TypeError(f'the targets of a batch are a {type(yb).__name__}; a Learner trains on one tensor '
                         'of them. Has the loader labels?')
@@ -148,7 +189,14 @@ def try_metrics(
 def target_kind(
     data,         # a `DataBunch`, or a loader
 ) -> type|None:   # as `MultiCategory`
-    "What the targets of a bunch or of a loader are; None where nobody says."
+    """What the targets of a bunch or of a loader are; None where nobody says.
+
+    Parameters:
+        data: a `DataBunch`, or a loader
+
+    Returns:
+        as `MultiCategory`
+    """
     return getattr(data, 'kind', getattr(getattr(data, 'lists', None), 'kind', None))
 
 def _check_same_classes(data, new, what:str) -> None:
@@ -189,7 +237,13 @@ def check_loader_fits(
     dl,           # a loader that a learner is to predict or score
     scored:bool,  # are its targets looked at?
 ) -> None:
-    "Raise `TypeError` for no loader, `ValueError` where tiles or targets mean something else to the model."
+    """Raise `TypeError` for no loader, `ValueError` where tiles or targets mean something else to the model.
+
+    Parameters:
+        data: the learner's
+        dl: a loader that a learner is to predict or score
+        scored: are its targets looked at?
+    """
     if isinstance(dl, str) or not hasattr(dl, '__iter__'):
         raise TypeError(f'{dl!r} is no loader: give data.valid_dl, data.test_dl() or data.test_dl(files).')
     if scored and not getattr(dl, 'has_targets', True): raise ValueError(_no_targets)
@@ -202,7 +256,12 @@ def check_data_fits(
     learn, # a `Learner`
     new,   # data that is to take the place of its own
 ) -> None:
-    "Raise `ValueError` where a model cannot go on with other data."
+    """Raise `ValueError` where a model cannot go on with other data.
+
+    Parameters:
+        learn: a `Learner`
+        new: data that is to take the place of its own
+    """
     _check_same_classes(learn.data, new, 'the new data')
     _check_target_kind(learn.data, new, 'the new data')
     _check_same_colours(learn.data, new, 'the new data')
@@ -238,6 +297,14 @@ def activation_of(
 
     Where nobody says, outputs are taken as they are, and a printed line says so. Raises `ValueError` for a
     name that is none.
+
+    Parameters:
+        loss_func: what a learner minimises
+        kind: of the targets, see `Category`; None: not known
+        given: what the user asked for: 'sigmoid', 'softmax', 'none', or a function
+
+    Returns:
+        logits to probabilities; a name gives the very function in `data.activations`
     """
     of_loss, of_kind = (getattr(o, 'activation', None) for o in (loss_func, kind))
     said = given, of_loss, _activation_implied_by(loss_func), of_kind
@@ -255,7 +322,15 @@ def with_tensors_on(
     o,                   # a loss, a metric, or anything in a `partial` of one
     device:torch.device, # where the logits will be
 ):                       # the same on the device
-    "A loss or metric with its tensors (`pos_weight`, thresholds) on the device; itself where it has none."
+    """A loss or metric with its tensors (`pos_weight`, thresholds) on the device; itself where it has none.
+
+    Parameters:
+        o: a loss, a metric, or anything in a `partial` of one
+        device: where the logits will be
+
+    Returns:
+        the same on the device
+    """
     if isinstance(o, partial):
         new = partial(o.func, *o.args, **{k: with_tensors_on(v, device) for k, v in o.keywords.items()})
         vars(new).update(vars(o))   # a name that somebody gave it
@@ -267,7 +342,11 @@ def with_tensors_on(
 def check_loss(
     learn, # a `Learner`
 ) -> None:
-    "Say where a loss for one label a tile is used for several, which PyTorch takes without a word."
+    """Say where a loss for one label a tile is used for several, which PyTorch takes without a word.
+
+    Parameters:
+        learn: a `Learner`
+    """
     wanted = getattr(target_kind(learn.data), 'activation', None)
     if wanted != 'sigmoid' or _activation_implied_by(learn.loss_func) != 'softmax': return
     print(f'{metric_name(learn.loss_func)} is for one label a tile, these targets may have several: '
@@ -277,7 +356,12 @@ def check_metric(
     learn,  # a `Learner`
     metric, # one of those it was given
 ) -> None:
-    "Raise `TypeError` for what is no metric; say where it has another rule than the learner predicts by."
+    """Raise `TypeError` for what is no metric; say where it has another rule than the learner predicts by.
+
+    Parameters:
+        learn: a `Learner`
+        metric: one of those it was given
+    """
     if not callable(metric) and not hasattr(metric, 'update'):
         raise TypeError(f'{metric!r} is no metric: give a function of (logits, targets).')
     func = metric

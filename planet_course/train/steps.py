@@ -50,7 +50,14 @@ class TrainingStep:
     def forward(self,
         xb:Tensor, # a batch on the learner's device
     ) -> Tensor: # logits in fp32
-        "The model's output, computed in the learner's precision."
+        """The model's output, computed in the learner's precision.
+
+        Parameters:
+            xb: a batch on the learner's device
+
+        Returns:
+            logits in fp32
+        """
         dtype = dtypes[self.precision]
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             return self.model(xb).float()
@@ -59,7 +66,15 @@ class TrainingStep:
         logits:Tensor, # what `forward` gave
         yb:Tensor,     # the batch's targets
     ) -> Tensor: # 0-d, what is recorded
-        "How wrong the logits are. Raises `ValueError` unless the loss is one number."
+        """How wrong the logits are. Raises `ValueError` unless the loss is one number.
+
+        Parameters:
+            logits: what `forward` gave
+            yb: the batch's targets
+
+        Returns:
+            0-d, what is recorded
+        """
         loss = self.loss_func(logits, yb)
         if not loss.ndim: return loss
         raise ValueError(f'the loss gave shape {tuple(loss.shape)}; it must give one number (a 0-d tensor), '
@@ -68,11 +83,19 @@ class TrainingStep:
     def backward(self,
         loss:Tensor, # what `loss_of` gave
     ) -> None:
-        "Add the loss's gradients to those that are there; in fp16 they are scaled until `step_due`."
+        """Add the loss's gradients to those that are there; in fp16 they are scaled until `step_due`.
+
+        Parameters:
+            loss: what `loss_of` gave
+        """
         self.scaler.scale(loss).backward()
 
     def step_due(self) -> bool: # after this batch?
-        "Shall the optimizer step now? Where it does not, gradients go on adding up."
+        """Shall the optimizer step now? Where it does not, gradients go on adding up.
+
+        Returns:
+            after this batch?
+        """
         return True
 
     def opt_step(self) -> None:
@@ -86,7 +109,12 @@ def notify(
     learn,     # a `Learner`
     event:str, # 'before_batch', say
 ) -> None:
-    "Call every callback of the learner's that waits for this event."
+    """Call every callback of the learner's that waits for this event.
+
+    Parameters:
+        learn: a `Learner`
+        event: 'before_batch', say
+    """
     for cb in learn.callbacks:
         getattr(cb, event)(learn)
 
@@ -96,7 +124,14 @@ def train_step(
     yb:Tensor,   # its targets
     losses:list, # the loss is added, still on the device: nothing waits for it
 ) -> None:
-    "One batch: forward, loss, backward, and where a step is due, the step."
+    """One batch: forward, loss, backward, and where a step is due, the step.
+
+    Parameters:
+        learn: a `Learner`; its `xb`, `yb` and `loss` are set
+        xb: a batch, on any device
+        yb: its targets
+        losses: the loss is added, still on the device: nothing waits for it
+    """
     learn.xb = to_device(xb, learn.device)
     learn.yb = to_device(yb, learn.device)
     notify(learn, 'before_batch')
@@ -117,7 +152,12 @@ def end_run(
     learn,    # a `Learner`
     own:list, # its callbacks before this run
 ) -> None:
-    "Leave the learner its `own` callbacks, no gradients, a scaler between two steps; run every `after_fit`."
+    """Leave the learner its `own` callbacks, no gradients, a scaler between two steps; run every `after_fit`.
+
+    Parameters:
+        learn: a `Learner`
+        own: its callbacks before this run
+    """
     with ExitStack() as stack:
         for cb in reversed(learn.callbacks):
             stack.callback(cb.after_fit, learn)
@@ -135,14 +175,23 @@ def _renew_scaler(learn):
 def new_scaler(
     learn, # a `Learner`
 ) -> torch.amp.GradScaler:
-    "Keeps small gradients of fp16 from becoming 0; does nothing in another precision."
+    """Keeps small gradients of fp16 from becoming 0; does nothing in another precision.
+
+    Parameters:
+        learn: a `Learner`
+    """
     return torch.amp.GradScaler(learn.device.type, enabled=learn.precision == 'fp16')
 
 def set_weight_decay(
     learn,         # a `Learner`
     wd:float|None, # of this run; None: the learner's
 ) -> None:
-    "Give every layer group its weight decay. Raises `ValueError` for what is none."
+    """Give every layer group its weight decay. Raises `ValueError` for what is none.
+
+    Parameters:
+        learn: a `Learner`
+        wd: of this run; None: the learner's
+    """
     wd = learn.wd if wd is None else wd
     if not isinstance(wd, Real) or not 0 <= wd < math.inf:
         raise ValueError(f'wd is {wd!r}; weight decay is a number, 0 or more. The lesson uses 0.01.')
@@ -233,7 +282,16 @@ def run_fit(
     callbacks:Sequence[Callback], # of this fit alone
     stage:str,                    # a name, or ''
 ) -> None:
-    "The body of `fit` and `fit_one_cycle`: a record, and a word on what an error or Ctrl-C left."
+    """The body of `fit` and `fit_one_cycle`: a record, and a word on what an error or Ctrl-C left.
+
+    Parameters:
+        learn: a `Learner`
+        lrs: rates, (steps, groups)
+        moms: momentum, (steps,)
+        wd: see `set_weight_decay`
+        callbacks: of this fit alone
+        stage: a name, or ''
+    """
     set_weight_decay(learn, wd)
     record = FitRecord(stage=stage)
     learn.recorder.records.append(record)
