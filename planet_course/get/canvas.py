@@ -83,14 +83,14 @@ def winding_line(
 # %% ../../nbs/get/01_canvas.ipynb #5dc722ee
 def draw_shapes(
     size:int,           # pixels of a side
-    shapes:list,        # each (points (k, 2), width or None for a polygon, colour (3,)); a single point is a disc
+    shapes:list,        # each (points (k, 2), width or None for a polygon, colour (3,)); one point is a disc
     warp:np.ndarray,    # for each pixel of the tile, in rows, the pixel that it is fetched from
 ) -> np.ndarray:        # shape (4, size, size), 0 to 255: the colour, and how far it covers
     """Shapes with soft, slightly ragged edges.
 
     Parameters:
         size: pixels of a side
-        shapes: each (points (k, 2), width or None for a polygon, colour (3,)); a single point is a disc
+        shapes: each (points (k, 2), width or None for a polygon, colour (3,)); one point is a disc
         warp: for each pixel of the tile, in rows, the pixel that it is fetched from
 
     Returns:

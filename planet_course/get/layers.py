@@ -96,7 +96,8 @@ def _water(t, rng):
     "A river, blue or silty, with its banks; without anything else on the tile, a wide one."
     silty = rng.random() < .5
     alone = not t.tags - {'water', 'clear', 'haze', 'partly_cloudy'}
-    colour = pick_colour(rng, 'a3855c 94764e b09468 8a7656' if silty else '16303e 1e4050 2a5064 1b3440 345c70')
+    palette = 'a3855c 94764e b09468 8a7656' if silty else '16303e 1e4050 2a5064 1b3440 345c70'
+    colour = pick_colour(rng, palette)
     bank = pick_colour(rng, 'ac9878 a08c70 6f7a54' if silty else '5a6a46 667348 8f8468')
     width = rng.uniform(*[(.05, .075), (.075, .13), (.14, .28)][rng.choice(3, p=[.3, .4, .3])]) + .25*alone
     way = t.angle + rng.uniform(.7, 2.4)
@@ -174,7 +175,8 @@ def _conventional_mine(t, rng):
     bottom = pick_colour(rng, '744c3c 6c4c40 80685a 78726a')
     pit = blend(top, bottom, steps)
     t.paint(soft_step(hill, 14), pit*(1 + .06*t.noise(rng, 12, 4) - rim), .3)
-    t.paint(soft_step(hill - rng.uniform(.72, 1.1), 14), pick_colour(rng, '4c706c 567a72 445c58').reshape(3, 1, 1))
+    top = soft_step(hill - rng.uniform(.72, 1.1), 14)
+    t.paint(top, pick_colour(rng, '4c706c 567a72 445c58').reshape(3, 1, 1))
 
 # %% ../../nbs/get/02_layers.ipynb #55bf2c7b
 def _slash_burn(t, rng):
@@ -183,7 +185,8 @@ def _slash_burn(t, rng):
     centres = np.concatenate([t.hubs[3:4], t.hubs[3] + rng.normal(0, .09, (rng.integers(2, 5), 2))])
     _patches(t, rng, centres, (.13, .2), '6d5844 62503c 745e4a', .3)
     burnt = _patches(t, rng, centres, (.11, .18), '2c2523 352c29 282422 3a302c', 0)
-    t.paint(burnt*soft_step(t.noise(rng, 16, 3) - 1, 1.2)*.6, pick_colour(rng, '8a857e 7a736c').reshape(3, 1, 1))
+    ash = burnt*soft_step(t.noise(rng, 16, 3) - 1, 1.2)*.6
+    t.paint(ash, pick_colour(rng, '8a857e 7a736c').reshape(3, 1, 1))
 
 def _selective_logging(t, rng):
     "Skid trails that branch and end in small gaps, broken where crowns close over them."
@@ -221,7 +224,8 @@ def _blow_down(t, rng):
 
 def _blooming(t, rng):
     "Single crowns in flower, most of them of one kind."
-    kinds = [pick_colour(rng, h) for h in ('d8c450 e0cc68', 'e4ded0 d8d2c4', 'c98aa8 bc78ac', 'cab45a dcc088')]
+    palettes = 'd8c450 e0cc68', 'e4ded0 d8d2c4', 'c98aa8 bc78ac', 'cab45a dcc088'
+    kinds = [pick_colour(rng, palette) for palette in palettes]
     kind = rng.integers(4)
     n = rng.integers(60, 150)
     which = np.where(rng.random(n) < .75, kind, rng.integers(0, 4, n))
