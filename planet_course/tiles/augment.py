@@ -10,12 +10,14 @@ __all__ = ['resample', 'dihedral_matrix', 'symmetry', 'rotation_matrix', 'zoom_m
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..device import to_device
+from .image import RGB
 
 # %% ../../nbs/tiles/03_augment.ipynb #cb6ad62e
 def resample(
@@ -85,13 +87,6 @@ def symmetry(
         part = xb.index_select(0, rows).flip([dim for bit, dim in ((1, -1), (2, -2)) if i & bit])
         out.index_copy_(0, rows, part.transpose(-1, -2) if i & 4 else part)
     return out
-
-def _which_symmetry(homography:Tensor|None, square:bool) -> Tensor|None:
-    "The number of each homography among the symmetries, shape (n,); None if one of them is something else."
-    if homography is None: return None
-    known = dihedral_matrix(torch.arange(8 if square else 4)).to(homography)
-    same = (homography[:, None] == known).flatten(2).all(2)
-    return same.int().argmax(1) if bool(same.any(1).all()) else None
 
 # %% ../../nbs/tiles/03_augment.ipynb #37a77e59
 def rotation_matrix(
@@ -186,61 +181,100 @@ class TfmParams:
         homography: output to input coordinates (x, y, 1), each -1 to 1; shape (n, 3, 3)
         brightness: added to the pixels' logits, shape (n,)
         contrast: then multiplies the logits, shape (n,)
+        symmetry: which symmetry there is in the homography, integers 0 to 7, shape (n,)
+        affine: is there a rotation, zoom or warp, too? booleans, shape (n,)
     """
     homography:Tensor|None = None   # output to input coordinates (x, y, 1), each -1 to 1; shape (n, 3, 3)
     brightness:Tensor|None = None   # added to the pixels' logits, shape (n,)
     contrast:Tensor|None = None     # then multiplies the logits, shape (n,)
+    symmetry:Tensor|None = None     # which symmetry there is in the homography, integers 0 to 7, shape (n,)
+    affine:Tensor|None = None       # is there a rotation, zoom or warp, too? booleans, shape (n,)
 
     def __getitem__(self, rows:slice) -> 'TfmParams':
         "The parameters of some of the tiles."
-        fields = self.homography, self.brightness, self.contrast
-        return TfmParams(*(None if p is None else p[rows] for p in fields))
+        return TfmParams(**{name: p if p is None else p[rows] for name, p in vars(self).items()})
+
+# %% ../../nbs/tiles/03_augment.ipynb #bdac181a
+class _Uniform(NamedTuple):
+    "Numbers from 0 to 1, shape (n,), by what they decide: `may_` whether, the others which, where or how much."
+    symmetry:Tensor
+    may_turn:Tensor
+    turn:Tensor
+    may_zoom:Tensor
+    zoom:Tensor
+    row:Tensor
+    col:Tensor
+    may_warp:Tensor
+    warp:Tensor         # shape (n, 4): one for each side, in `warp_matrix`'s order
+    may_brighten:Tensor
+    brighten:Tensor
+    may_contrast:Tensor
+    contrast:Tensor
+
+def _uniform(n:int, generator:torch.Generator|None) -> _Uniform:
+    "The numbers of `n` tiles."
+    table = torch.rand(n, 16, generator=generator, dtype=torch.float64)
+    widths = [4 if name == 'warp' else 1 for name in _Uniform._fields]
+    return _Uniform(*(column.squeeze(1) for column in table.split(widths, dim=1)))
 
 # %% ../../nbs/tiles/03_augment.ipynb #8cae82cd
 def _draw(
-    whether:Tensor,     # uniform numbers that decide whether, shape (n, 1)
-    amount:Tensor,      # uniform numbers that decide how much, shape (n, k)
+    whether:Tensor,     # uniform numbers that decide whether
+    amount:Tensor,      # uniform numbers that decide how much
     low:float,          # the smallest value
     high:float,         # the largest value
     p:float,            # how often, 0 to 1
     off:float=0.,       # the value of those left alone
-) -> Tensor:            # shape (n, k); (n,) if k is 1
+) -> Tensor:            # shape of `amount`
     "Uniform between `low` and `high` with probability `p`, else `off`."
-    return torch.where(whether < p, low + (high - low)*amount, off).squeeze(1)
+    return torch.where(whether < p, low + (high - low)*amount, off)
 
 # %% ../../nbs/tiles/03_augment.ipynb #041164ef
-def _draw_geometry(tfms:'Transforms', u:Tensor, h:int, w:int) -> Tensor:
-    "Symmetry, rotation, zoom and warp of each row of `u`, multiplied into one homography."
+def _draw_homography(tfms:'Transforms', u:_Uniform, k:Tensor, h:int, w:int) -> Tensor:
+    "Symmetry `k`, rotation, zoom and warp of each tile, multiplied into one."
     p = tfms.p_affine
-    deg = _draw(u[:, 1:2], u[:, 2:3], -tfms.max_rotate, tfms.max_rotate, p)
-    m = dihedral_matrix((u[:, 0]*tfms.symmetries).long()) @ rotation_matrix(deg)
+    deg = _draw(u.may_turn, u.turn, -tfms.max_rotate, tfms.max_rotate, p)
+    m = dihedral_matrix(k) @ rotation_matrix(deg)
     m[:, 0, 1] *= h/w   # a turn is a turn in pixels, also where a unit of x and a unit of y differ
     m[:, 1, 0] *= w/h
-    m = m @ zoom_matrix(_draw(u[:, 3:4], u[:, 4:5], 1., tfms.max_zoom, p, off=1.), u[:, 5], u[:, 6])
+    m = m @ zoom_matrix(_draw(u.may_zoom, u.zoom, 1., tfms.max_zoom, p, off=1.), u.row, u.col)
     if tfms.max_warp:
-        m = m @ warp_matrix(_draw(u[:, 7:8], u[:, 8:12], -tfms.max_warp, tfms.max_warp, p))
+        m = m @ warp_matrix(_draw(u.may_warp[:, None], u.warp, -tfms.max_warp, tfms.max_warp, p))
     return m.float()
 
-def _draw_lighting(tfms:'Transforms', u:Tensor) -> tuple[Tensor, Tensor]:
-    "Brightness and contrast of each row of `u`."
+def _draw_affine(tfms:'Transforms', u:_Uniform) -> Tensor:
+    "Which tiles are turned, zoomed or warped."
+    turned = (u.may_turn < tfms.p_affine) & (tfms.max_rotate > 0)
+    zoomed = (u.may_zoom < tfms.p_affine) & (tfms.max_zoom > 1)
+    warped = (u.may_warp < tfms.p_affine) & (tfms.max_warp > 0)
+    return turned | zoomed | warped
+
+def _draw_lighting(tfms:'Transforms', u:_Uniform) -> tuple[Tensor, Tensor]:
+    "Brightness and contrast of each tile."
     m = tfms.max_lighting
     p = tfms.p_lighting
     log_low = math.log(1 - tfms.max_lighting)
-    grey = _draw(u[:, 12:13], u[:, 13:14], .5*(1 - m), .5*(1 + m), p, off=.5)
-    contrast = _draw(u[:, 14:15], u[:, 15:16], log_low, -log_low, p).exp()
+    grey = _draw(u.may_brighten, u.brighten, .5*(1 - m), .5*(1 + m), p, off=.5)
+    contrast = _draw(u.may_contrast, u.contrast, log_low, -log_low, p).exp()
     return torch.logit(grey).float(), contrast.float()
 
 # %% ../../nbs/tiles/03_augment.ipynb #48ac1483
-def _draw_params(tfms:'Transforms', u:Tensor, h:int, w:int) -> TfmParams:
-    "What each row of `u` stands for; None for what is switched off."
-    affine = tfms.max_rotate or tfms.max_zoom > 1 or tfms.max_warp
-    moves = tfms.symmetries > 1 or (tfms.p_affine and affine)
-    lights = tfms.p_lighting and tfms.max_lighting
-    return TfmParams(_draw_geometry(tfms, u, h, w) if moves else None,
-                     *(_draw_lighting(tfms, u) if lights else (None, None)))
+def _draw_params(tfms:'Transforms', u:_Uniform, h:int, w:int) -> TfmParams:
+    "What uniform numbers stand for; None for what is switched off."
+    params = TfmParams()
+    distorts = tfms.p_affine and (tfms.max_rotate or tfms.max_zoom > 1 or tfms.max_warp)
+    if tfms.symmetries > 1 or distorts:
+        k = (u.symmetry*tfms.symmetries).long()
+        homography = _draw_homography(tfms, u, k, h, w)
+        params = replace(params, homography=homography, symmetry=k, affine=_draw_affine(tfms, u))
+    if tfms.p_lighting and tfms.max_lighting:
+        brightness, contrast = _draw_lighting(tfms, u)
+        params = replace(params, brightness=brightness, contrast=contrast)
+    return params
 
 # %% ../../nbs/tiles/03_augment.ipynb #56b86038
-def _to_float(xb:Tensor) -> Tensor: return xb.float().div_(255) if xb.dtype == torch.uint8 else xb.float()
+def _to_float(xb:Tensor) -> Tensor:
+    return xb.float().div_(RGB.scale) if xb.dtype == RGB.dtype else xb.float()
 
 def _transform(xb:Tensor, params:TfmParams) -> Tensor:
     "Geometry, then lighting."
@@ -251,15 +285,20 @@ def _transform(xb:Tensor, params:TfmParams) -> Tensor:
         xb = relight(xb, params.brightness, params.contrast)
     return xb
 
+def _only_pixels_move(params:TfmParams, square:bool) -> bool:
+    "Can a batch do without sampling? The axes of a tile that is no square cannot be swapped."
+    if params.symmetry is None or bool(params.affine.any()): return False
+    return square or bool((params.symmetry < 4).all())
+
 def _transform_batch(xb:Tensor, params:TfmParams) -> Tensor:
     "As `_transform`, channels last; on a CPU chunk by chunk, and symmetries without sampling."
     n, _, h, w = xb.shape
     chunk = max(1, len(xb))
     if xb.device.type == 'cpu':
         chunk = max(1, torch.get_num_threads()*2**17//(h*w))
-        k = _which_symmetry(params.homography, h == w)
-        if k is not None:
-            xb, params = symmetry(xb, k), replace(params, homography=None)
+        if _only_pixels_move(params, h == w):
+            xb = symmetry(xb, params.symmetry)
+            params = replace(params, homography=None)
     if params.homography is params.brightness is None: return _to_float(xb)
     out = torch.empty(xb.shape, device=xb.device, memory_format=torch.channels_last)
     for i in range(0, n, chunk):
@@ -280,7 +319,7 @@ def _check_settings(tfms:'Transforms') -> None:
     if bad: raise TypeError(f'xtra_tfms holds {bad[0]!r}: each must be a function of a float batch.')
 
 def _check_batch(xb:Tensor, params:TfmParams) -> None:
-    if xb.ndim != 4 or not (xb.dtype == torch.uint8 or xb.is_floating_point()):
+    if xb.ndim != 4 or not (xb.dtype == RGB.dtype or xb.is_floating_point()):
         raise ValueError(f'expected tiles (n, 3, h, w), uint8 or float in [0, 1]; got {xb.dtype} of shape '
                          f'{tuple(xb.shape)}. A single tile needs tile[None].')
     drawn = next((len(p) for p in (params.homography, params.brightness) if p is not None), len(xb))
@@ -326,7 +365,7 @@ class Transforms:
 
     def sample(self, n:int, h:int, w:int, generator:torch.Generator|None=None) -> TfmParams:
         "Draw the parameters of `n` tiles of `h` x `w` pixels on the CPU; `generator` None: torch's own."
-        return _draw_params(self, torch.rand(n, 16, generator=generator, dtype=torch.float64), h, w)
+        return _draw_params(self, _uniform(n, generator), h, w)
 
     @torch.no_grad()
     def apply(self, xb:Tensor, params:TfmParams) -> Tensor:
