@@ -196,7 +196,7 @@ class TfmParams:
 
 # %% ../../nbs/tiles/03_augment.ipynb #bdac181a
 class _Uniform(NamedTuple):
-    "Numbers from 0 to 1, shape (n,), by what they decide: `may_` whether, the others which, where or how much."
+    "Numbers from 0 to 1, shape (n,): `may_` decides whether, the others which, where or how much."
     symmetry:Tensor
     may_turn:Tensor
     turn:Tensor
