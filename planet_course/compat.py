@@ -40,12 +40,12 @@ from .answers import export_model, Predictor, submission, tta
 # %% ../nbs/09_compat.ipynb #190efb0d
 _all_ = ['np', 'pd', 'plt', 'torch', 'nn', 'Path', 'partial', 'models', 'imagenet_stats', 'seed_everything',
          'untar_data', 'URLs', 'Config', 'planet_data', 'get_transforms', 'accuracy', 'accuracy_thresh',
-          'fbeta', 'Learner', 'get_annotations', 'bb_pad_collate',
+         'fbeta', 'Learner', 'get_annotations', 'bb_pad_collate',
          'export_model', 'Predictor', 'submission', 'tta']
 
 _said = set()   # old names that have spoken
 
-def _say(old:str, today:str) -> None:
+def _tell_once(old:str, today:str) -> None:
     "One line for an old name, the first time that it is used."
     if old in _said: return
     _said.add(old)
@@ -73,7 +73,7 @@ def _delim(label_delim:str|None, sep:str|None) -> str|None:
     if sep is None: return label_delim
     if label_delim not in (None, sep):
         raise ValueError(f'sep={sep!r}, label_delim={label_delim!r}: two names of one thing; give one.')
-    _say('sep=', 'label_delim=')
+    _tell_once('sep=', 'label_delim=')
     return sep
 
 _frozen = dataclass(frozen=True, repr=False, eq=False)
@@ -83,13 +83,13 @@ def _how(method:str, classes:Sequence[str]|None, *args) -> Callable: # `(ItemLis
     "A labelling that is asked for now, and done when the list's class is known."
     return lambda lists, later: getattr(lists, method)(*args, classes=classes if later is None else later)
 
-def _say_datasets(dataset:_Dataset|None) -> None:
+def _tell_datasets(dataset:_Dataset|None) -> None:
     "The lines for `datasets`. Raises `TypeError` for a class that the notes do not have."
     if not isinstance(dataset, _Dataset|None):
         raise TypeError(f'datasets({dataset}): give a name as SegmentationDataset, or nothing.')
-    _say('datasets', 'label_from_df, label_from_folder or label_from_func, after the split,')
+    _tell_once('datasets', 'label_from_df, label_from_folder or label_from_func, after the split,')
     if dataset:
-        _say(dataset.name, dataset.items.__name__)
+        _tell_once(dataset.name, dataset.items.__name__)
 
 def _todays(lists, dataset:_Dataset|None=None) -> ItemLists: # `lists`: split, labelled or not
     "Today's split list, of the class that is meant. Raises `ValueError` where two classes are meant."
@@ -109,7 +109,7 @@ class _LabelLists(LabelLists):
 
     def datasets(self, dataset:_Dataset|None=None, classes:Sequence[str]|None=None) -> LabelLists:
         "Labelled again where the old data set class, or `classes`, asks for something else."
-        _say_datasets(dataset)
+        _tell_datasets(dataset)
         lists = _todays(self.lists, dataset)
         if classes is None and lists.items.kind is self.items.kind: return self
         return replace(self.how(lists, classes), test_items=self.test_items)
@@ -143,7 +143,7 @@ class _ItemLists(ItemLists):
 
     def datasets(self, dataset:_Dataset|None=None, classes:Sequence[str]|None=None) -> LabelLists:
         "Label as was asked before the split, for the old data set class; None: as the list's class says."
-        _say_datasets(dataset)
+        _tell_datasets(dataset)
         return self._asked('datasets')(_todays(self, dataset), classes)
 
     def _asked(self, step:str) -> Callable:
@@ -171,7 +171,7 @@ class _Older:
 
     def __post_init__(self):
         if self._today:
-            _say(type(self).__name__, self._today)
+            _tell_once(type(self).__name__, self._today)
 
     def _split(self, train_idx, valid_idx): return _ItemLists(self, train_idx, valid_idx)
 
@@ -191,13 +191,13 @@ class _Older:
     def label_from_csv(self, csv:str, header:str|int|None='infer', fn_col:int|str=0, label_col:int|str=1,
                        sep:str|None=None, folder:str='.', suffix:str='') -> _TodaysList:
         "Tiles and labels from a table below the path, whatever was in the list before; see `from_csv`."
-        _say('label_from_csv', 'ImageList.from_csv')
+        _tell_once('label_from_csv', 'ImageList.from_csv')
         df = read_table(self.path/csv, header=header)
         return type(self).from_df(df, self.path, fn_col, folder, suffix).label_from_df(label_col, sep=sep)
 
     def random_split_by_pct(self, valid_pct:float=0.2, seed:int|None=None) -> ItemLists:
         "A random share for validation; without a seed it is 42, for nothing global is seeded here."
-        _say('random_split_by_pct', 'split_by_rand_pct')
+        _tell_once('random_split_by_pct', 'split_by_rand_pct')
         return self.split_by_rand_pct(valid_pct, 42 if seed is None else seed)
 
 # %% ../nbs/09_compat.ipynb #2f448e2d
@@ -235,14 +235,14 @@ class _Learner(Learner):
         "As `Learner.get_preds`, also for a `DatasetType`. Raises `ValueError` for a part that there is not."
         ds_type = dl if isinstance(dl, str) else ds_type
         if ds_type is not None:
-            _say('get_preds(ds_type=...)', 'get_preds(data.test_dl()), or get_preds() for validation,')
+            _tell_once('get_preds(ds_type=...)', 'get_preds(data.test_dl()), or get_preds() for validation,')
             part = DatasetType(ds_type)
             dl = self.data.test_dl() if part == 'test' else getattr(self.data, f'{part}_dl')
         return super().get_preds(dl, logits)
 
     def export(self, file:str='export.safetensors') -> Path:
         "Write the model to a file in the data's folder. Raises as `export_model` does."
-        _say('learn.export()', 'export_model(learn, file)')
+        _tell_once('learn.export()', 'export_model(learn, file)')
         return export_model(self, writable_folder(self.data.path)/file)
 
 # %% ../nbs/09_compat.ipynb #326d6073
@@ -263,7 +263,7 @@ def cnn_learner(data, arch:Callable, pretrained:bool=True, weights:str|Path|None
     Returns:
         see `create_cnn`
     """
-    _say('cnn_learner', 'create_cnn')
+    _tell_once('cnn_learner', 'create_cnn')
     return create_cnn(data, arch, pretrained, weights, metrics, ps, wd)
 
 def unet_learner(data, arch:Callable, pretrained:bool=True, weights:str|Path|None=None, metrics=None,
@@ -294,7 +294,7 @@ class _Loaded:
 # %% ../nbs/09_compat.ipynb #7b7b8bda
 def load_learner(path:str|Path, file:str='export.safetensors', test:ImageList|Sequence|None=None) -> _Loaded:
     "Read what `learn.export()` wrote, to predict `test`, tiles or their files. Raises as `Predictor` does."
-    _say('load_learner', 'Predictor')
+    _tell_once('load_learner', 'Predictor')
     place = Path(path)
     if place.is_dir() and not (place/file).is_file():
         place = writable_folder(place)
@@ -318,7 +318,7 @@ class ImageDataBunch(_data.ImageDataBunch):
 # %% ../nbs/09_compat.ipynb #117fe38a
 def _ls(self:Path) -> list[Path]:
     "What is in the folder, sorted."
-    _say('path.ls()', 'sorted(path.iterdir())')
+    _tell_once('path.ls()', 'sorted(path.iterdir())')
     return sorted(self.iterdir())
 
 if not hasattr(Path, 'ls'):
