@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+
 from ..tiles import TileCache
 from ..device import default_device, to_device
 from ..core import show_images, some_of
@@ -152,7 +153,8 @@ class DataBunch:
         ds = _test_list(self.lists, items)
         folder = self.path/'.tiles' if self.cache_folder is None else self.cache_folder
         source = TileSource(TileCache(ds.x.files, self.size, folder), self.device, self.cache)
-        return _loader(self, source, ds, range(len(ds)), resident_targets(ds.targets, self.device), self.val_bs)
+        targs = resident_targets(ds.targets, self.device)
+        return _loader(self, source, ds, range(len(ds)), targs, self.val_bs)
 
     def one_batch(self,
         ds_type:str='train',    # 'train', 'valid' or 'test'

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
 from ..files import files_below
 from ..core import one_line, some_of
 
 # %% ../../nbs/data/01_tables.ipynb #f957f7b1
-picture_endings = '.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp', '.tif', '.tiff'    # of `core.PICTURE_FORMATS`
+# of the formats that `decode` reads
+picture_endings = '.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp', '.tif', '.tiff'
 
 def column_of(
     df:pd.DataFrame, # the table

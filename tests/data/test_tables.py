@@ -177,7 +177,7 @@ def test_folders_are_searched_with_their_links(place, capsys, monkeypatch):
 
 
 def test_endings(place):
-    ends = data._endings
+    ends = data.picture_endings
     opens = PILImage.registered_extensions()
     assert {opens[end] for end in ends} == set(core.PICTURE_FORMATS)
     PILImage.new('RGB', (8, 8)).save(place/'map.TIF')
