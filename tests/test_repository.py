@@ -1,7 +1,6 @@
 """The repository keeps its own rules: notebooks, module, README and packaging agree."""
 import ast, importlib, json, os, re, shutil, subprocess, sys
 from configparser import ConfigParser
-from pathlib import Path
 
 import pytest
 from conftest import root

@@ -285,8 +285,8 @@ def _check_once(files:Sequence[str], rows:Sequence[int]) -> None:
     twice = sorted({files[i] for i in rows if counts[real[i]] > 1})
     if not twice: return
     raise ValueError(f'{len(twice)} tiles are in the list more than once, or are links to others in it: '
-                     f'{some_of(twice)}. A tile to train on must not judge. Join lists of others; '
-                     'search folders without such links.')
+                     f'{some_of(twice)}. A tile to train on must not judge. Join lists of other '
+                     'tiles; search folders without such links.')
 
 # %% ../../nbs/data/07_lists.ipynb #0dcd873a
 def _label(lists:'ItemLists', found:tuple, classes:Sequence[str]|None) -> LabelLists:

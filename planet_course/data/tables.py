@@ -18,7 +18,7 @@ from ..files import files_below
 from ..core import one_line, some_of
 
 # %% ../../nbs/data/01_tables.ipynb #f957f7b1
-# of the formats that `decode` reads
+# how names of pictures end that have one of `files.PICTURE_FORMATS`
 picture_endings = '.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp', '.tif', '.tiff'
 
 def column_of(

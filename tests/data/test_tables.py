@@ -11,6 +11,7 @@ from PIL import Image as PILImage
 
 from planet_course import core, data
 from planet_course.data import Category, ImageList, ItemLists, MultiCategory
+from planet_course.files import PICTURE_FORMATS
 
 n = 12
 tags = ['clear primary', 'clear', 'haze primary', 'clear road', 'haze', 'clear primary water'] * 2
@@ -179,7 +180,7 @@ def test_folders_are_searched_with_their_links(place, capsys, monkeypatch):
 def test_endings(place):
     ends = data.picture_endings
     opens = PILImage.registered_extensions()
-    assert {opens[end] for end in ends} == set(core.PICTURE_FORMATS)
+    assert {opens[end] for end in ends} == set(PICTURE_FORMATS)
     PILImage.new('RGB', (8, 8)).save(place/'map.TIF')
     assert len(ImageList.from_folder(place)) == n + 1
     for given in ('.tif', 'tif', ['.TIF']): assert ImageList.from_folder(place, given).ids == ['map.TIF']
@@ -414,7 +415,7 @@ def test_a_vocabulary_has_an_order(place):
 
 
 def test_other_kinds_get_what_stands_in_the_table(place):
-    from planet_course.nets import Points, PointsItemList, SegmentationItemList
+    from planet_course.data import Points, PointsItemList, SegmentationItemList
     at = [(i, 2*i) for i in range(n)]
     df = table(point=pd.Series(at, dtype=object), text=[f'{y} {x}' for y, x in at], mask=[str(place/f'tiles/t{i}.jpg') for i in range(n)])
     split = PointsItemList.from_df(df, place, folder='tiles', suffix='.jpg').split_none()
