@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..device import to_device
+from .image import RGB
 
 # %% ../../nbs/tiles/03_augment.ipynb #cb6ad62e
 def resample(
@@ -180,86 +181,100 @@ class TfmParams:
         homography: output to input coordinates (x, y, 1), each -1 to 1; shape (n, 3, 3)
         brightness: added to the pixels' logits, shape (n,)
         contrast: then multiplies the logits, shape (n,)
-        symmetry: which of the eight, shape (n,), where the homography is nothing else
+        symmetry: which symmetry there is in the homography, integers 0 to 7, shape (n,)
+        affine: is there a rotation, zoom or warp, too? booleans, shape (n,)
     """
     homography:Tensor|None = None   # output to input coordinates (x, y, 1), each -1 to 1; shape (n, 3, 3)
     brightness:Tensor|None = None   # added to the pixels' logits, shape (n,)
     contrast:Tensor|None = None     # then multiplies the logits, shape (n,)
-    symmetry:Tensor|None = None     # which of the eight, shape (n,), where the homography is nothing else
+    symmetry:Tensor|None = None     # which symmetry there is in the homography, integers 0 to 7, shape (n,)
+    affine:Tensor|None = None       # is there a rotation, zoom or warp, too? booleans, shape (n,)
 
     def __getitem__(self, rows:slice) -> 'TfmParams':
         "The parameters of some of the tiles."
-        fields = self.homography, self.brightness, self.contrast, self.symmetry
-        return TfmParams(*(None if p is None else p[rows] for p in fields))
+        return TfmParams(**{name: p if p is None else p[rows] for name, p in vars(self).items()})
+
+# %% ../../nbs/tiles/03_augment.ipynb #bdac181a
+class _Uniform(NamedTuple):
+    "Numbers from 0 to 1, shape (n,): `may_` decides whether, the others which, where or how much."
+    symmetry:Tensor
+    may_turn:Tensor
+    turn:Tensor
+    may_zoom:Tensor
+    zoom:Tensor
+    row:Tensor
+    col:Tensor
+    may_warp:Tensor
+    warp:Tensor         # shape (n, 4): one for each side, in `warp_matrix`'s order
+    may_brighten:Tensor
+    brighten:Tensor
+    may_contrast:Tensor
+    contrast:Tensor
+
+def _uniform(n:int, generator:torch.Generator|None) -> _Uniform:
+    "The numbers of `n` tiles."
+    table = torch.rand(n, 16, generator=generator, dtype=torch.float64)
+    widths = [4 if name == 'warp' else 1 for name in _Uniform._fields]
+    return _Uniform(*(column.squeeze(1) for column in table.split(widths, dim=1)))
 
 # %% ../../nbs/tiles/03_augment.ipynb #8cae82cd
 def _draw(
-    whether:Tensor,     # uniform numbers that decide whether, shape (n, 1)
-    amount:Tensor,      # uniform numbers that decide how much, shape (n, k)
+    whether:Tensor,     # uniform numbers that decide whether
+    amount:Tensor,      # uniform numbers that decide how much
     low:float,          # the smallest value
     high:float,         # the largest value
     p:float,            # how often, 0 to 1
     off:float=0.,       # the value of those left alone
-) -> Tensor:            # shape (n, k); (n,) if k is 1
+) -> Tensor:            # shape of `amount`
     "Uniform between `low` and `high` with probability `p`, else `off`."
-    return torch.where(whether < p, low + (high - low)*amount, off).squeeze(1)
-
-class _Draws(NamedTuple):
-    "Uniform numbers by their purpose, one row a tile: whether (`may_`), and how much."
-    symmetry:Tensor
-    may_rotate:Tensor
-    rotate:Tensor
-    may_zoom:Tensor
-    zoom:Tensor
-    zoom_x:Tensor       # where the zoom looks
-    zoom_y:Tensor
-    may_warp:Tensor
-    warp:Tensor         # four columns, all others have one
-    may_brighten:Tensor
-    brightness:Tensor
-    may_contrast:Tensor
-    contrast:Tensor
-
-_widths = [4 if name == 'warp' else 1 for name in _Draws._fields]   # 16 columns
+    return torch.where(whether < p, low + (high - low)*amount, off)
 
 # %% ../../nbs/tiles/03_augment.ipynb #041164ef
-def _draw_geometry(tfms:'Transforms', u:_Draws, h:int, w:int) -> tuple[Tensor, Tensor|None]:
-    "Symmetry, rotation, zoom and warp, multiplied into one homography; the symmetries, if there is no more."
+def _draw_homography(tfms:'Transforms', u:_Uniform, k:Tensor, h:int, w:int) -> Tensor:
+    "Symmetry `k`, rotation, zoom and warp of each tile, multiplied into one."
     p = tfms.p_affine
-    k = (u.symmetry*tfms.symmetries).long().squeeze(1)
-    deg = _draw(u.may_rotate, u.rotate, -tfms.max_rotate, tfms.max_rotate, p)
-    scale = _draw(u.may_zoom, u.zoom, 1., tfms.max_zoom, p, off=1.)
-    shift = _draw(u.may_warp, u.warp, -tfms.max_warp, tfms.max_warp, p)
+    deg = _draw(u.may_turn, u.turn, -tfms.max_rotate, tfms.max_rotate, p)
     m = dihedral_matrix(k) @ rotation_matrix(deg)
     m[:, 0, 1] *= h/w   # a turn is a turn in pixels, also where a unit of x and a unit of y differ
     m[:, 1, 0] *= w/h
-    m = m @ zoom_matrix(scale, u.zoom_x.squeeze(1), u.zoom_y.squeeze(1))
+    m = m @ zoom_matrix(_draw(u.may_zoom, u.zoom, 1., tfms.max_zoom, p, off=1.), u.row, u.col)
     if tfms.max_warp:
-        m = m @ warp_matrix(shift)
-    more = deg.any() or (scale != 1).any() or shift.any() or (h != w and (k > 3).any())
-    return m.float(), None if more else k
+        m = m @ warp_matrix(_draw(u.may_warp[:, None], u.warp, -tfms.max_warp, tfms.max_warp, p))
+    return m.float()
 
-def _draw_lighting(tfms:'Transforms', u:_Draws) -> tuple[Tensor, Tensor]:
-    "Brightness and contrast."
+def _draw_affine(tfms:'Transforms', u:_Uniform) -> Tensor:
+    "Which tiles are turned, zoomed or warped."
+    turned = (u.may_turn < tfms.p_affine) & (tfms.max_rotate > 0)
+    zoomed = (u.may_zoom < tfms.p_affine) & (tfms.max_zoom > 1)
+    warped = (u.may_warp < tfms.p_affine) & (tfms.max_warp > 0)
+    return turned | zoomed | warped
+
+def _draw_lighting(tfms:'Transforms', u:_Uniform) -> tuple[Tensor, Tensor]:
+    "Brightness and contrast of each tile."
     m = tfms.max_lighting
     p = tfms.p_lighting
     log_low = math.log(1 - tfms.max_lighting)
-    grey = _draw(u.may_brighten, u.brightness, .5*(1 - m), .5*(1 + m), p, off=.5)
+    grey = _draw(u.may_brighten, u.brighten, .5*(1 - m), .5*(1 + m), p, off=.5)
     contrast = _draw(u.may_contrast, u.contrast, log_low, -log_low, p).exp()
     return torch.logit(grey).float(), contrast.float()
 
 # %% ../../nbs/tiles/03_augment.ipynb #48ac1483
-def _draw_params(tfms:'Transforms', u:_Draws, h:int, w:int) -> TfmParams:
-    "What the uniform numbers stand for; None for what is switched off."
-    affine = tfms.max_rotate or tfms.max_zoom > 1 or tfms.max_warp
-    moves = tfms.symmetries > 1 or (tfms.p_affine and affine)
-    lights = tfms.p_lighting and tfms.max_lighting
-    homography, k = _draw_geometry(tfms, u, h, w) if moves else (None, None)
-    brightness, contrast = _draw_lighting(tfms, u) if lights else (None, None)
-    return TfmParams(homography, brightness, contrast, k)
+def _draw_params(tfms:'Transforms', u:_Uniform, h:int, w:int) -> TfmParams:
+    "What uniform numbers stand for; None for what is switched off."
+    params = TfmParams()
+    distorts = tfms.p_affine and (tfms.max_rotate or tfms.max_zoom > 1 or tfms.max_warp)
+    if tfms.symmetries > 1 or distorts:
+        k = (u.symmetry*tfms.symmetries).long()
+        homography = _draw_homography(tfms, u, k, h, w)
+        params = replace(params, homography=homography, symmetry=k, affine=_draw_affine(tfms, u))
+    if tfms.p_lighting and tfms.max_lighting:
+        brightness, contrast = _draw_lighting(tfms, u)
+        params = replace(params, brightness=brightness, contrast=contrast)
+    return params
 
 # %% ../../nbs/tiles/03_augment.ipynb #56b86038
-def _to_float(xb:Tensor) -> Tensor: return xb.float().div_(255) if xb.dtype == torch.uint8 else xb.float()
+def _to_float(xb:Tensor) -> Tensor:
+    return xb.float().div_(RGB.scale) if xb.dtype == RGB.dtype else xb.float()
 
 def _transform(xb:Tensor, params:TfmParams) -> Tensor:
     "Geometry, then lighting."
@@ -270,15 +285,20 @@ def _transform(xb:Tensor, params:TfmParams) -> Tensor:
         xb = relight(xb, params.brightness, params.contrast)
     return xb
 
+def _only_pixels_move(params:TfmParams, square:bool) -> bool:
+    "Can a batch do without sampling? The axes of a tile that is no square cannot be swapped."
+    if params.symmetry is None or bool(params.affine.any()): return False
+    return square or bool((params.symmetry < 4).all())
+
 def _transform_batch(xb:Tensor, params:TfmParams) -> Tensor:
     "As `_transform`, channels last; on a CPU chunk by chunk, and symmetries without sampling."
     n, _, h, w = xb.shape
     chunk = max(1, len(xb))
     if xb.device.type == 'cpu':
         chunk = max(1, torch.get_num_threads()*2**17//(h*w))
-        if params.symmetry is not None:
+        if _only_pixels_move(params, h == w):
             xb = symmetry(xb, params.symmetry)
-            params = replace(params, homography=None, symmetry=None)
+            params = replace(params, homography=None)
     if params.homography is params.brightness is None: return _to_float(xb)
     out = torch.empty(xb.shape, device=xb.device, memory_format=torch.channels_last)
     for i in range(0, n, chunk):
@@ -299,7 +319,7 @@ def _check_settings(tfms:'Transforms') -> None:
     if bad: raise TypeError(f'xtra_tfms holds {bad[0]!r}: each must be a function of a float batch.')
 
 def _check_batch(xb:Tensor, params:TfmParams) -> None:
-    if xb.ndim != 4 or not (xb.dtype == torch.uint8 or xb.is_floating_point()):
+    if xb.ndim != 4 or not (xb.dtype == RGB.dtype or xb.is_floating_point()):
         raise ValueError(f'expected tiles (n, 3, h, w), uint8 or float in [0, 1]; got {xb.dtype} of shape '
                          f'{tuple(xb.shape)}. A single tile needs tile[None].')
     drawn = next((len(p) for p in (params.homography, params.brightness) if p is not None), len(xb))
@@ -345,8 +365,7 @@ class Transforms:
 
     def sample(self, n:int, h:int, w:int, generator:torch.Generator|None=None) -> TfmParams:
         "Draw the parameters of `n` tiles of `h` x `w` pixels on the CPU; `generator` None: torch's own."
-        u = torch.rand(n, sum(_widths), generator=generator, dtype=torch.float64)
-        return _draw_params(self, _Draws(*u.split(_widths, dim=1)), h, w)
+        return _draw_params(self, _uniform(n, generator), h, w)
 
     @torch.no_grad()
     def apply(self, xb:Tensor, params:TfmParams) -> Tensor:

@@ -21,7 +21,8 @@ from torch import Tensor
 from ..core import progress as progress_bar
 from ..device import free_memory
 from ..files import staged, writable_folder
-from .image import decode, NamedBytes, naming_the_picture, open_source, PictureRefused
+from .image import (decode, NamedBytes, naming_the_picture, open_source, PictureRefused,
+                                       RGB, tile_size, TileFormat, TileSize)
 
 # %% ../../nbs/tiles/02_cache.ipynb #f2d3bbae
 def _no_room(folder:Path, nbytes:int, why:str) -> OSError:
@@ -36,9 +37,12 @@ def _check_room(folder:Path, nbytes:int) -> None:
 # %% ../../nbs/tiles/02_cache.ipynb #16717007
 _version = 2   # goes up when the same files would give other bytes
 
-def _key(files:list[str], base:Path, size:tuple[int,int], squish:bool) -> str:
-    "A digest, 16 hexadecimal digits, of the paths below `base`, the size, and this code's version."
-    h = hashlib.blake2b(f'{_version} {size} {squish}'.encode(), digest_size=8)
+def _key(files:list[str], base:Path, size:TileSize, pixels:TileFormat) -> str:
+    "A digest, 16 hexadecimal digits, of the paths below `base`, size, format, and this code's version."
+    says = f'{_version} {(size.h, size.w)} {not size.crop}'
+    if pixels != RGB:       # RGB goes without saying: caches made before there were formats are found
+        says += f' {pixels}'
+    h = hashlib.blake2b(says.encode(), digest_size=8)
     for f in files:
         h.update(b'\0' + os.fsencode(os.path.relpath(f, base)))
     return h.hexdigest()
@@ -94,7 +98,7 @@ def _in_order(work:Callable, files:list[str], workers:int, says:str, progress:bo
                 yield result
                 bar.update()
 
-def _decoded(file:str, size) -> tuple[Tensor, bytes, list[int]]|ValueError:
+def _decoded(file:str, size:TileSize) -> tuple[Tensor, bytes, list[int]]|ValueError:
     "A tile, its digest and its stats; or why it cannot be read."
     try:
         contents, stats = _read(file)
@@ -179,13 +183,13 @@ def _find(cache:'TileCache', file:Path, progress:bool) -> Tensor|None:
         with open(file, 'rb') as rows:
             if os.fstat(rows.fileno()).st_size != cache.nbytes: return None
             if not (_same_tiles(cache, marker, progress) and _same_rows(rows, marker)): return None
-            mapped = np.memmap(rows, np.uint8, 'r', shape=cache.shape)      # of the file that was looked at
+            mapped = np.memmap(rows, np.uint8, 'r')     # of the file that was looked at
     except OSError: return None
     if any(not np.array_equal(old[name], marker[name]) for name in old):
         with suppress(OSError):
             _mark(file, marker)     # if it cannot be, the digests are asked again
     with warnings.catch_warnings(action='ignore', category=UserWarning):
-        return torch.from_numpy(mapped)
+        return torch.from_numpy(mapped).view(cache.format.dtype).view(cache.shape)
 
 # %% ../../nbs/tiles/02_cache.ipynb #02736bf5
 class TileCache:
@@ -193,20 +197,21 @@ class TileCache:
 
     Parameters:
         files: picture files, in the order of the rows
-        size: pixels; int: scale and crop to a square; (h, w): squish
+        size: pixels; int: scale, crop to a square; (h, w): squish
         folder: where the cache file goes; None: `.tiles` beside the first tile's folder
         workers: threads that decode; None: one a core, at most 16
     """
     def __init__(self,
         files:list,               # picture files, in the order of the rows
-        size:int|tuple[int,int],  # pixels; int: scale and crop to a square; (h, w): squish
+        size:int|tuple[int,int]|TileSize,   # pixels; int: scale, crop to a square; (h, w): squish
         folder:str|Path|None=None,# where the cache file goes; None: `.tiles` beside the first tile's folder
         workers:int|None=None,    # threads that decode; None: one a core, at most 16
     ):
         self.files = [os.fspath(f) for f in files]
-        self.size = size
+        self.size = tile_size(size)
+        self.format = RGB
         if not self.files: raise ValueError('no tiles to cache: the list of files is empty.')
-        self.shape = (len(self.files), 3, *((size, size) if isinstance(size, int) else size))
+        self.shape = (len(self.files), self.format.channels, self.size.h, self.size.w)
         self.folder = Path(folder) if folder else Path(self.files[0]).parent.parent/'.tiles'
         self.workers = workers or min(16, os.cpu_count() or 1)
         self._tensor = None
@@ -218,7 +223,7 @@ class TileCache:
         Returns:
             size of the cache file
         """
-        return int(np.prod(self.shape))
+        return int(np.prod(self.shape))*self.format.dtype.itemsize
 
     @property
     def tensor(self) -> Tensor:   # uint8, shape (n, 3, h, w), read-only: writing to it crashes Python
@@ -297,8 +302,9 @@ def _find_or_build(cache:TileCache, file:Path, progress:bool) -> Tensor:
 
 def _open_tiles(cache:TileCache, progress:bool) -> Tensor:
     "The memory-mapped file of a cache, made first if neither folder has it."
-    key = _key(cache.files, cache.folder.parent, cache.shape[2:], not isinstance(cache.size, int))
-    name = f'{cache.size if isinstance(cache.size, int) else "x".join(map(str, cache.size))}-{key}.u8'
+    size = cache.size
+    key = _key(cache.files, cache.folder.parent, size, cache.format)
+    name = f'{size.h}-{key}.u8' if size.crop and size.h == size.w else f'{size.h}x{size.w}-{key}.u8'
     file = cache.folder/name
     tiles = _find(cache, file, progress)
     if tiles is None:

@@ -1,10 +1,10 @@
-"""Files that are whole or not there, whoever is killed on the way; a place to write; memory that is kept and given back."""
-import errno, multiprocessing, os, resource, signal, stat, subprocess, sys
+"""Files that are whole or not there, whoever is killed on the way; a place to write."""
+import errno, multiprocessing, os, resource, signal, stat
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from planet_course import device, files
+from planet_course import files
 from planet_course.files import staged, writable_folder
 
 
@@ -140,29 +140,3 @@ def test_no_home_and_no_such_user(tmp_path, monkeypatch):
     with pytest.raises(OSError, match='models cannot be written to.*XDG_CACHE_HOME'): writable_folder(tmp_path/'file'/'models')
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path/'cache'))
     assert writable_folder(tmp_path/'file'/'models').parent == tmp_path/'cache'/'planet_course'
-
-
-resident = """
-import os
-import numpy as np
-from pathlib import Path
-from planet_course.device import give_back_memory, keep_freed_memory
-def resident(): return int(Path('/proc/self/statm').read_text().split()[1])*os.sysconf('SC_PAGE_SIZE')
-def use(): np.ones(40_000_000, np.uint8)
-use()
-before, kept = resident(), keep_freed_memory()
-use()
-held, given = resident() - before, give_back_memory()
-after = resident() - before
-use()
-print([kept, held > 30e6, given, after < 10e6, resident() - before < 10e6])
-"""
-
-
-@pytest.mark.skipif(device._glibc() is None, reason='another C library than glibc')
-def test_memory_is_kept_and_given_back():
-    "In a process of its own: what other tests freed would count too."
-    run = subprocess.run([sys.executable, '-c', resident], capture_output=True, text=True, check=True)
-    *said, result = run.stdout.splitlines()
-    assert len(said) == 1 and 'process' in said[0] and 'give_back_memory()' in said[0]
-    assert result == str([True]*5)
