@@ -225,7 +225,8 @@ def _submission_refusals(again:str) -> dict[int, DataError]:
     return {
         401: BadCredentialsError('Kaggle does not accept your token (401).', _TOKEN_PAGE,
                                  f'generate a new one there, put it where the old one is, and {again}'),
-        403: RulesNotAcceptedError('Kaggle knows you, and takes no submission from you yet (403).', _ENTRY_PAGE,
+        403: RulesNotAcceptedError('Kaggle knows you, and takes no submission from you yet (403).',
+                                   _ENTRY_PAGE,
                                    f"press 'Late Submission' there, accept the rules, and {again}"),
         404: FileGoneError('Kaggle does not know that competition or submission (404).', _ENTRY_PAGE, again)}
 
@@ -290,7 +291,8 @@ def hand_in(
     request.blob_file_tokens = token
     request.submission_description = message
     refusals = _submission_refusals(again)
-    refusals[400] = DataError("Kaggle refuses the file (400): the day's attempts may be used up.", SUBMISSIONS_PAGE, again)
+    refusals[400] = DataError("Kaggle refuses the file (400): the day's attempts may be used up.",
+                              SUBMISSIONS_PAGE, again)
     try:
         made = _ask_about_submissions(lambda kaggle: kaggle.create_submission(request),
                                       'a receipt for the submission', refusals, ())
@@ -327,5 +329,7 @@ def ask_for_score(
     from kagglesdk.competitions.types.competition_api_service import ApiGetSubmissionRequest
     request = ApiGetSubmissionRequest()
     request.ref = ref
-    told = _ask_about_submissions(lambda kaggle: kaggle.get_submission(request), 'the score', _submission_refusals(again))
-    return ScoreAnswer(told.status.name.lower(), told.public_score, told.private_score, told.error_description)
+    told = _ask_about_submissions(lambda kaggle: kaggle.get_submission(request), 'the score',
+                                  _submission_refusals(again))
+    status = told.status.name.lower()
+    return ScoreAnswer(status, told.public_score, told.private_score, told.error_description)
