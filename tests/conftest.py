@@ -18,6 +18,36 @@ def tiles(tmp_path_factory):
     return planet_synthetic(tmp_path_factory.mktemp('tiles')/'planet', n=60, n_test=6, progress=False)
 
 
+@pytest.fixture(scope='session')
+def learn(tiles):
+    "A network that has seen an epoch: its running averages are not those it began with. For tests that leave it as it is."
+    import torch
+    from planet_course.nets import create_cnn
+    from small import bunch
+    from torchvision import models
+    torch.manual_seed(0)
+    learn = create_cnn(bunch(tiles), models.resnet18, pretrained=False)
+    learn.fit_one_cycle(1, 1e-3)
+    return learn
+
+
+@pytest.fixture(scope='session')
+def model_file(learn, tmp_path_factory):
+    "Its export."
+    from planet_course.answers import export_model
+    return export_model(learn, tmp_path_factory.mktemp('model')/'model.safetensors')
+
+
+@pytest.fixture(scope='session')
+def small_file(learn, tmp_path_factory):
+    "A fifth of it, for what reads a file many times."
+    from planet_course.answers import export_model
+    from planet_course.nets import create_cnn
+    from torchvision import models
+    small = create_cnn(learn.data, models.mobilenet_v2, pretrained=False, lin_ftrs=(16,))
+    return export_model(small, tmp_path_factory.mktemp('small')/'model.safetensors')
+
+
 @pytest.fixture
 def scene(tmp_path):
     "Six oblong pictures with two rectangles each, their masks, and the boxes (top, left, bottom, right) in pixels."

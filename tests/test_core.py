@@ -1,7 +1,6 @@
 """Files that are whole or not there, whoever is killed on the way; a place to write; memory that is kept and given back."""
 import errno, multiprocessing, os, resource, signal, stat, subprocess, sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 

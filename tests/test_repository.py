@@ -1,7 +1,6 @@
 """The repository keeps its own rules: notebooks, module, README and packaging agree."""
 import ast, importlib, json, os, re, shutil, subprocess, sys
 from configparser import ConfigParser
-from pathlib import Path
 
 import pytest
 from conftest import root
@@ -137,7 +136,7 @@ def test_importing_the_package_loads_nothing():
     "Until a name is used; then that name is what its module exports."
     heavy = '("torch", "numpy", "pandas", "tqdm", "PIL")'
     assert in_python(f'import planet_course, sys; print([m for m in {heavy} if m in sys.modules])') == '[]'
-    code = 'from planet_course import ImageList; import planet_course.data.loader as d; print(ImageList is d.ImageList)'
+    code = 'from planet_course import ImageList; import planet_course.data.lists as d; print(ImageList is d.ImageList)'
     assert in_python(code) == 'True'
 
 

@@ -1,6 +1,5 @@
 """How the code reads: one idea a line, functions that fit on a screen, no private name across a module's wall."""
 import ast
-from pathlib import Path
 
 import pytest
 from house import chapters, exported, modules, root

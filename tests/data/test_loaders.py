@@ -1,5 +1,6 @@
 """Loaders know what their targets mean and whether there are any; what is omitted stays; what is wrong is said."""
-import numpy as np
+import sys
+
 import pytest
 import torch
 from PIL import Image as PILImage
@@ -145,10 +146,11 @@ def test_names_of_others_are_shown_and_do_nothing_else(colours):
 
 
 def test_no_constructor_changes_malloc(colours, monkeypatch):
-    from planet_course import core, data
-    assert not hasattr(data, 'keep_freed_memory')
+    from planet_course import device
     def refuse(): raise AssertionError('nobody asked for this')
-    monkeypatch.setattr(core, 'keep_freed_memory', refuse)
+    monkeypatch.setattr(device, 'keep_freed_memory', refuse)
+    using = {name for name, module in sys.modules.items() if name.startswith('planet_course.') and 'keep_freed_memory' in vars(module)}
+    assert using <= {'planet_course.device', 'planet_course.cli'}
     bunch(colours)
 
 

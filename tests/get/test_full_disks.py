@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from get_helpers import arranged, content, cut, is_sample, kinds, lay, pack, put, visible, whole, zipped
 
-from planet_course.get import (archives as archives_module, DiskFullError, download as download_module, layout as layout_module,
-                               planet_data, untar_data, URLs)
+from planet_course.get import (archives as archives_module, DiskFullError, download as download_module, layout as layout_module, planet_data,
+                               untar_data, URLs)
 
 pytest_plugins = ['get_fixtures']
 pytestmark = pytest.mark.usefixtures('machine')

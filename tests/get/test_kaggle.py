@@ -7,8 +7,8 @@ from fake_kaggle import competition, key, token, user
 from get_helpers import (arranged, content, cut, faults, lay, layout, login, oauth, passing, places, send_kaggle_to, sign_in, snapshot,
                          statuses, visible, wanted, without_submission, zipped)
 
-from planet_course.get import (BadCredentialsError, CorruptError, download as download_module, kaggle as kaggle_module,
-                               layout as layout_module, NoCredentialsError, OfflineError, planet_data, RateLimitedError)
+from planet_course.get import (BadCredentialsError, CorruptError, download as download_module, kaggle as kaggle_module, layout as layout_module,
+                               NoCredentialsError, OfflineError, planet_data, RateLimitedError)
 
 pytest_plugins = ['get_fixtures']
 pytestmark = pytest.mark.usefixtures('machine')

@@ -7,8 +7,8 @@ import pytest
 from fake_kaggle import competition
 from get_helpers import arranged, content, lay, mounted, pack, put, snapshot, visible, wanted, zipped
 
-from planet_course.get import (Config, CorruptError, DataError, download as download_module, kaggle as kaggle_module,
-                               layout as layout_module, NoCredentialsError, NoTilesError, planet_data)
+from planet_course.get import (Config, CorruptError, DataError, download as download_module, kaggle as kaggle_module, layout as layout_module,
+                               NoCredentialsError, NoTilesError, planet_data)
 
 pytest_plugins = ['get_fixtures']
 pytestmark = pytest.mark.usefixtures('machine')
