@@ -14,7 +14,7 @@ from planet_course.answers import export_model, predict, Predictor, submission, 
 from planet_course.core import imagenet_stats
 from planet_course.data import ImageList, Loader
 from planet_course.data import TileSource
-from planet_course.get import BadCredentialsError, DataError, download, FileGoneError, OfflineError, RateLimitedError, RulesNotAcceptedError
+from planet_course.get import BadCredentialsError, DataError, download, FileGoneError, kaggle as kaggle_module, OfflineError, RateLimitedError, RulesNotAcceptedError
 from planet_course.nets import create_cnn
 from planet_course.train import Learner
 
@@ -138,7 +138,7 @@ def test_an_upload_tells_no_password(kaggle, handed_in, tmp_path, monkeypatch):
     submit_to_kaggle(handed_in, 'x')
     assert [entry['auth'] for entry in kaggle.asked('upload')] == ['']
     place = SimpleNamespace(create_url='http://example.org/put?Signature=1', token='t')
-    monkeypatch.setattr(download, '_ask_about_submissions', lambda *args, **kwargs: place)
+    monkeypatch.setattr(kaggle_module, '_ask_about_submissions', lambda *args, **kwargs: place)
     with pytest.raises(DataError, match='without https') as e: submit_to_kaggle(handed_in, 'x')
     assert 'Signature' not in str(e.value)
 
