@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+
 from ..tiles import TileCache
 from ..device import default_device, to_device
 from ..core import show_images, some_of
@@ -152,7 +153,8 @@ class DataBunch:
         ds = _test_list(self.lists, items)
         folder = self.path/'.tiles' if self.cache_folder is None else self.cache_folder
         source = TileSource(TileCache(ds.x.files, self.size, folder), self.device, self.cache)
-        return _loader(self, source, ds, range(len(ds)), resident_targets(ds.targets, self.device), self.val_bs)
+        targets = resident_targets(ds.targets, self.device)
+        return _loader(self, source, ds, range(len(ds)), targets, self.val_bs)
 
     def one_batch(self,
         ds_type:str='train',    # 'train', 'valid' or 'test'
@@ -225,7 +227,7 @@ class DataBunch:
 
 # %% ../../nbs/data/05_bunch.ipynb #d23f9015
 def _check_request(lists, bs:int, val_bs:int, cache:str) -> None:
-    "Raises `ValueError` for a batch of no size, an unknown place for tiles, and if there is nothing to train on."
+    "Raises `ValueError` for a batch of no size, an unknown place for tiles, and nothing to train on."
     wheres = ('auto', 'disk', 'device')
     if cache not in wheres: raise ValueError(f'cache is {cache!r}; it is one of {wheres}.')
     for name, tiles in (('bs', bs), ('val_bs', val_bs)):
@@ -243,7 +245,7 @@ def make_bunch(
     collate_fn:Callable|None,       # list of (uint8 tile, target) to a batch, in place of the fast way
     cache_folder:str|Path|None,     # where cache files lie; None: '.tiles' below the data set's folder
 ) -> DataBunch:
-    """What `LabelLists.databunch` gives: checks, and the one source that both loaders share. Raises as it does.
+    """What `LabelLists.databunch` gives: checks, then the source that both loaders share. Raises as that does.
 
     Parameters:
         lists: the tiles, with transforms and size

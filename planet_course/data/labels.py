@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
 from ..core import one_line, some_of
 from .tables import column_of, truth_values
 from .targets import Category, MultiCategory
@@ -90,8 +91,8 @@ def labels_in_column(
     rows = [f'row {i} ({Path(items.files[i]).stem})' for i in np.flatnonzero(empty)]
     if rows and (label_delim is None or items.kind):
         raise ValueError(f'{len(rows)} tiles have no label in column {col.name!r}: {some_of(rows)}. '
-                         'Fill them in, or remove the rows. (pd.read_csv takes words as NA for nothing, unless '
-                         'told keep_default_na=False.) With label_delim= a tile may have none.')
+                         'Fill them in, or remove the rows. (pd.read_csv takes words as NA for nothing, '
+                         'unless told keep_default_na=False.) With label_delim= a tile may have none.')
     _check_text(col)
     return tuple(col) if label_delim is None else _cut(col.astype(object).where(~empty, ''), label_delim)
 

@@ -141,8 +141,8 @@ def _where(
     if path is not None and not full_path(path).is_file():
         target = full_path(path)
     if target.is_dir() and not _ready(target):
-        parts, *_ = find_tiles(target)
-        taken = ((target/part, lies) for part, lies in parts.items() if (target/part).exists())
+        found = find_tiles(target)[0]
+        taken = ((target/part, lies) for part, lies in found.items() if (target/part).exists())
         if not os.access(target, os.W_OK) or any(not there.samefile(lies) for there, lies in taken):
             print(one_line(f'{target} is read-only, or has other folders of these names; linking to it from '
                            f'{Config.data_path()}.'))

@@ -12,9 +12,9 @@ from torchvision import models
 
 from planet_course.answers import export_model, predict, Predictor, submission, submit_to_kaggle, tta
 from planet_course.core import imagenet_stats
-from planet_course.data import ImageList, Loader
-from planet_course.data import TileSource
-from planet_course.get import BadCredentialsError, DataError, download, FileGoneError, kaggle as kaggle_module, OfflineError, RateLimitedError, RulesNotAcceptedError
+from planet_course.data import ImageList, Loader, TileSource
+from planet_course.get import kaggle as kaggle_module
+from planet_course.get import BadCredentialsError, DataError, download, FileGoneError, OfflineError, RateLimitedError, RulesNotAcceptedError
 from planet_course.nets import create_cnn
 from planet_course.train import Learner
 
