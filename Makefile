@@ -17,13 +17,13 @@ install: .venv/.installed
 	@touch $@
 
 lesson: install
-	$(BIN)/python tools/run_notebook.py nbs/10_planet.ipynb --out _run --html
+	$(BIN)/python tools/run_notebook.py nbs/lesson.ipynb --out _run --html
 
 test: install
 	$(BIN)/python -m pytest tests
 
 lab: install
-	$(BIN)/jupyter lab $(AS_ROOT) nbs/10_planet.ipynb
+	$(BIN)/jupyter lab $(AS_ROOT) nbs/lesson.ipynb
 
 # For measurements: the package beside fastai, in an environment of its own; bench/RESULTS.md says what to run.
 bench-install:
@@ -35,4 +35,4 @@ export: install
 	$(BIN)/python tools/export.py
 
 clean:
-	rm -rf .venv .venv-bench bench/data _run _docs _proc build dist *.egg-info nbs/data
+	rm -rf .venv .venv-bench bench/data _run _docs _proc build dist *.egg-info

@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from planet_course.augment import get_transforms
-from planet_course.core import imagenet_stats, keep_freed_memory, planet_folder
+from planet_course.tiles import get_transforms
+from planet_course.core import imagenet_stats
+from planet_course.device import keep_freed_memory
+from planet_course.files import planet_folder
 from planet_course.data import ImageList
-from planet_course.sample import planet_synthetic
+from planet_course.get import planet_synthetic
 
 work = Path(os.environ.get('BENCH_DATA') or Path(__file__).parent/'data')   # tiles and their caches
 tfms = get_transforms(flip_vert=True, max_lighting=0.1, max_zoom=1.05, max_warp=0.)   # the lesson's

@@ -12,8 +12,8 @@ kinds = {'fastai': {}, 'fastai_fp16': dict(half=True), 'ours': dict(precision='f
 
 def start_ours(args, df, path, size, precision, compiled=False):
     "A function that trains for an epoch, frozen or not."
-    from planet_course.metrics import accuracy_thresh, fbeta
-    from planet_course.vision import create_cnn
+    from planet_course.train import accuracy_thresh, fbeta
+    from planet_course.nets import create_cnn
     data = our_data(df, path, size, args.bs)
     learn = create_cnn(data, getattr(models, args.arch), pretrained=False, precision=precision, metrics=[accuracy_thresh, fbeta])
     data.source.tiles

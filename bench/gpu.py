@@ -8,12 +8,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
 from common import label_lists, report, secs, table, tfms, tile_table, work
-from planet_course.core import imagenet_stats, seed_everything
-from planet_course.data import _Source
-from planet_course.learner import _kept_bytes, _train_step
-from planet_course.metrics import accuracy_thresh, fbeta
-from planet_course.sample import planet_synthetic
-from planet_course.vision import create_cnn
+from planet_course.core import imagenet_stats
+from planet_course.device import seed_everything
+from planet_course.data.loader import _Source
+from planet_course.train.learner import _kept_bytes, _train_step
+from planet_course.train import accuracy_thresh, fbeta
+from planet_course.get import planet_synthetic
+from planet_course.nets import create_cnn
 
 
 def quietly(f):

@@ -2,7 +2,7 @@
 import argparse, json, os, statistics, subprocess, sys
 
 from common import add_data_args, our_data, peak_private_mb, report, secs, spread, table, tile_table
-from planet_course.cache import clear_cache
+from planet_course.tiles import clear_cache
 
 
 def one_pass(loader) -> int:

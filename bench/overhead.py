@@ -8,10 +8,10 @@ from torch import nn
 from torchvision import models
 
 from common import report, secs, spread, table
-from planet_course.learner import Learner
-from planet_course.metrics import accuracy_thresh, fbeta
-from planet_course.schedule import lr_range, one_cycle
-from planet_course.vision import create_body, create_head
+from planet_course.train import Learner
+from planet_course.train import accuracy_thresh, fbeta
+from planet_course.train import lr_range, one_cycle
+from planet_course.nets import create_body, create_head
 
 
 def make_model(arch:str) -> nn.Sequential:

@@ -5,9 +5,9 @@ from functools import partial
 from torchvision import models
 
 from common import add_data_args, our_data, report, secs, spread, table, tile_table
-from planet_course.core import seed_everything
-from planet_course.metrics import fbeta
-from planet_course.vision import create_cnn
+from planet_course.device import seed_everything
+from planet_course.train import fbeta
+from planet_course.nets import create_cnn
 
 
 def main():

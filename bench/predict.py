@@ -8,9 +8,9 @@ import torch
 from torchvision import models
 
 from common import add_data_args, our_data, report, secs, spread, table, tile_table
-from planet_course.cache import decode
-from planet_course.predictor import Predictor, export_model, tta
-from planet_course.vision import create_cnn
+from planet_course.tiles import decode
+from planet_course.answers import export_model, Predictor, tta
+from planet_course.nets import create_cnn
 
 
 def quietly(f):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from common import add_data_args, our_data, peak_private_mb, report, secs, spread, table, tile_table
-from planet_course.cache import TileCache
+from planet_course.tiles import TileCache
 
 
 def growth(args) -> str:
@@ -71,7 +71,7 @@ def start(args) -> str:
             f'df, path = tile_table({args.data!r}, {args.tiles}); our_data(df, path, 128).one_batch()'
     rows = []
     for what, code in (('`import torch, torchvision`', 'import torch, torchvision'),
-                       ('`import planet_course.learner`', 'import planet_course.learner'),
+                       ('`import planet_course.train.learner`', 'import planet_course.train.learner'),
                        (f'to the first batch of {args.tiles:,} tiles, cached', first)):
         run = lambda: subprocess.run([sys.executable, '-c', code], check=True, stdout=subprocess.DEVNULL)
         run()

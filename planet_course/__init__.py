@@ -14,21 +14,17 @@ A tour, from tiles to labels (`planet_course.NAME?` says more of each name):
     learn.fit_one_cycle(5, slice(1e-2))
     predict(learn, path/'train'/'train_10001.jpg').labels
 
-The modules, each built by a chapter in `nbs/`:
+The parts, each a folder of chapters in `nbs/`; `from planet_course.data import ImageList` takes a name from its part:
 
-    core        seeds, device, picture grids, a live table, progress bars
-    sample      synthetic tiles in the competition's layout
-    download    the real tiles, from wherever they are
-    cache       JPEG to bytes, once per size
-    augment     random transforms of a whole batch
-    data        from a list of files to batches
-    metrics     F2, accuracy, average precision
-    schedule    one cycle, rates for layer groups, where to read a rate off
-    learner     the training loop, callbacks, the finder, save and load
-    vision      pretrained body, new head, layer groups
-    interpret   worst tiles, label report, thresholds, corrections
-    predictor   one tile or a folder, the submission, one safe file, a command
-    tasks       digits in folders, masks and a U-Net, boxes, points
+    core        names in messages, picture grids, a live table, bars
+    files       the tiles in a folder, files that are whole or not there
+    device      seeds, device, precision, memory
+    tiles       from a picture to pixels, once a size; random transforms of a batch
+    get         synthetic tiles, and every route to the real ones
+    data        the data block: files and splits, targets, batches
+    train       scores, rates, the training loop, stages to go on from
+    nets        pretrained body, new head, layer groups; masks
+    answers     where it is wrong, how sure, corrections; a tile, a folder, a file, a table
     compat      older spellings, running, and what they are called today
 
 A name is loaded when it is first used, so that importing the package costs next to nothing.

@@ -1,23 +1,21 @@
 # What `planet_course.NAME` and `from planet_course import NAME` find; __init__.py reads this file.
-from . import augment as augment, cache as cache, compat as compat, core as core, data as data, download as download
-from . import interpret as interpret, learner as learner, metrics as metrics, predictor as predictor, sample as sample
-from . import schedule as schedule, tasks as tasks, vision as vision
-from .augment import get_transforms as get_transforms
-from .cache import clear_cache as clear_cache
-from .core import default_device as default_device, imagenet_stats as imagenet_stats
-from .core import keep_freed_memory as keep_freed_memory, planet_folder as planet_folder
-from .core import seed_everything as seed_everything, show_images as show_images, writable_folder as writable_folder
+from . import answers as answers, compat as compat, core as core, data as data, device as device, files as files
+from . import get as get, nets as nets, tiles as tiles, train as train
+from .answers import Predictor as Predictor, best_thresh as best_thresh, compare_rules as compare_rules
+from .answers import export_model as export_model, export_onnx as export_onnx, label_report as label_report
+from .answers import predict as predict, show_top_losses as show_top_losses, submission as submission
+from .answers import submit_to_kaggle as submit_to_kaggle, top_losses as top_losses, tta as tta
+from .core import imagenet_stats as imagenet_stats, show_images as show_images
 from .data import DataBunch as DataBunch, Image as Image, ImageList as ImageList
-from .download import planet_data as planet_data, untar_data as untar_data
-from .interpret import best_thresh as best_thresh, compare_rules as compare_rules, label_report as label_report
-from .interpret import show_top_losses as show_top_losses, top_losses as top_losses
-from .learner import Callback as Callback, Learner as Learner, suggest_bs as suggest_bs
-from .metrics import accuracy as accuracy, accuracy_thresh as accuracy_thresh, fbeta as fbeta
-from .metrics import average_precision as average_precision, constant_baselines as constant_baselines
-from .predictor import Predictor as Predictor, export_model as export_model, export_onnx as export_onnx
-from .predictor import predict as predict, submission as submission, submit_to_kaggle as submit_to_kaggle, tta as tta
-from .sample import planet_synthetic as planet_synthetic
-from .tasks import get_annotations as get_annotations, unet_learner as unet_learner
-from .vision import create_cnn as create_cnn, find_weights as find_weights
+from .device import default_device as default_device, keep_freed_memory as keep_freed_memory
+from .device import seed_everything as seed_everything
+from .files import planet_folder as planet_folder, writable_folder as writable_folder
+from .get import planet_data as planet_data, planet_synthetic as planet_synthetic, untar_data as untar_data
+from .nets import create_cnn as create_cnn, find_weights as find_weights, get_annotations as get_annotations
+from .nets import unet_learner as unet_learner
+from .tiles import clear_cache as clear_cache, get_transforms as get_transforms
+from .train import Callback as Callback, Learner as Learner, accuracy as accuracy
+from .train import accuracy_thresh as accuracy_thresh, average_precision as average_precision
+from .train import constant_baselines as constant_baselines, fbeta as fbeta, suggest_bs as suggest_bs
 
 __version__: str

@@ -17,7 +17,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN: signal.signal(signal.SIGIN
 @pytest.fixture(scope='session')
 def tiles(tmp_path_factory):
     "Sixty synthetic tiles, made once for all tests."
-    from planet_course.sample import planet_synthetic
+    from planet_course.get import planet_synthetic
     return planet_synthetic(tmp_path_factory.mktemp('tiles')/'planet', n=60, n_test=6, progress=False)
 
 

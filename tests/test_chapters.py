@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import knobs, root, shared
+from house import chapters
 
 bin_ = Path(sys.executable).parent
-chapters = sorted(p for p in (root/'nbs').glob('*.ipynb') if p.stem != '10_planet')
 flags = ['data'] * (shared/'data').is_dir() + ['cuda'] * torch.cuda.is_available()
 
 
-@pytest.mark.parametrize('chapter', chapters, ids=lambda p: p.stem)
+@pytest.mark.parametrize('chapter', [p for p in chapters if p.stem != 'lesson'], ids=lambda p: f'{p.parent.name}/{p.stem}')
 def test_chapter(chapter, tmp_path):
     env = {k: v for k, v in os.environ.items() if k not in knobs} | {'PLANET_COURSE_HOME': str(tmp_path)}
     command = [bin_/'nbdev_test', '--path', chapter, '--n_workers', '1', *(['--flags', ' '.join(flags)] if flags else [])]

@@ -109,11 +109,11 @@ def run(cells, ns):
 def notes(tmp_path, monkeypatch):
     "A namespace as it is after the notes' first cells, with tiles of its own; no old name has spoken."
     from planet_course import compat
-    from planet_course.sample import planet_synthetic
+    from planet_course.get import planet_synthetic
     monkeypatch.setattr(compat, '_said', set())
     monkeypatch.setattr(compat.Path, 'ls', compat._ls)      # another library may have brought one
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
-    monkeypatch.setattr('planet_course.data.default_device', lambda verbose=True: torch.device('cpu'))
+    monkeypatch.setattr('planet_course.data.loader.default_device', lambda verbose=True: torch.device('cpu'))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)        # tiny networks: two threads would only wait for each other
     ns = {}
@@ -334,7 +334,7 @@ def test_a_data_set_class_says_the_list_class(old, today, notes, monkeypatch, ca
 
 @pytest.mark.parametrize('name', ['SegmentationItemList', 'ObjectItemList', 'PointsItemList'])
 def test_todays_lists_know_the_old_methods(name, notes):
-    from planet_course import tasks
+    from planet_course.nets import unet as tasks
     split = notes[name].from_folder(notes['path']/'train-jpg').random_split_by_pct()
     assert isinstance(split.items, getattr(tasks, name)) and split.items.kind is getattr(tasks, name).kind
     assert split.valid_idx.tolist() == np.random.RandomState(42).permutation(n)[:n_valid].tolist()
@@ -354,7 +354,7 @@ def test_a_data_bunch_in_one_call(notes, capsys):
 
 
 def test_only_compat_patches_path():
-    code = ('import planet_course.predictor, planet_course.interpret, planet_course.tasks; from pathlib import Path; print(hasattr(Path, "ls")); '
+    code = ('import planet_course.answers.predictor, planet_course.answers.report, planet_course.nets.unet; from pathlib import Path; print(hasattr(Path, "ls")); '
             'import planet_course.compat; print(hasattr(Path, "ls"))')
     said = subprocess.run([sys.executable, '-c', code], cwd=root, capture_output=True, text=True, check=True).stdout.split()
     assert said == ['False', 'True']

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from planet_course import core
-from planet_course.core import staged, writable_folder
+from planet_course.files import staged, writable_folder
 
 
 @pytest.fixture(scope='module')
@@ -147,7 +147,7 @@ resident = """
 import os
 import numpy as np
 from pathlib import Path
-from planet_course.core import give_back_memory, keep_freed_memory
+from planet_course.device import give_back_memory, keep_freed_memory
 def resident(): return int(Path('/proc/self/statm').read_text().split()[1])*os.sysconf('SC_PAGE_SIZE')
 def use(): np.ones(40_000_000, np.uint8)
 use()

@@ -18,7 +18,7 @@ learn.recorder.records.append(replace(learn.recorder.records[-1], stage='', vali
 facts = '''
 import json
 from sklearn.linear_model import LogisticRegression
-from planet_course.metrics import fbeta as f2_of
+from planet_course.train import fbeta as f2_of
 import numpy as np, torch
 
 def colours(ds):  # mean and spread of each channel: all that a model without eyes gets
@@ -49,7 +49,7 @@ def lesson(tmp_path_factory):
         patch.setenv('LR_STEPS', '20')
         patch.setenv('SIZES', '64,96')
         patch.setenv('PLANET_COURSE_HOME', str(tmp_path_factory.mktemp('home')))
-        nb = nbformat.read(root/'nbs'/'10_planet.ipynb', as_version=4)
+        nb = nbformat.read(root/'nbs'/'lesson.ipynb', as_version=4)
         table = next(cell.source for cell in nb.cells if 'recorder.stages[' in cell.source)
         for source in (one_fit_more, table, facts): nb.cells.append(nbformat.v4.new_code_cell(source))
         execute(nb, root/'nbs', live=False)
@@ -112,10 +112,10 @@ def test_it_runs_on_the_sample(sample_tgz, tmp_path, monkeypatch):
     for knob in knobs: monkeypatch.delenv(knob, raising=False)
     for name, value in dict(DATA='sample', IN_TEST='1', SIZES='32,48', PLANET_COURSE_HOME=tmp_path, CUDA_VISIBLE_DEVICES='').items():
         monkeypatch.setenv(name, str(value))
-    nb = nbformat.read(root/'nbs'/'10_planet.ipynb', as_version=4)
+    nb = nbformat.read(root/'nbs'/'lesson.ipynb', as_version=4)
     with FakeKaggle() as server:
         url = server.plain('planet_sample.tgz', sample_tgz)
-        nb.cells.insert(0, nbformat.v4.new_code_cell(f'from planet_course.download import URLs; URLs.PLANET_SAMPLE = {url!r}'))
+        nb.cells.insert(0, nbformat.v4.new_code_cell(f'from planet_course.get.download import URLs; URLs.PLANET_SAMPLE = {url!r}'))
         say = 'import json; print(json.dumps(dict(path=str(folder.path), n=len(df), f2=f2)))'
         nb.cells.append(nbformat.v4.new_code_cell(say))
         execute(nb, root/'nbs', live=False)

@@ -4,13 +4,15 @@ import torch
 from torchvision import models
 from conftest import shared
 
-from planet_course.augment import get_transforms
-from planet_course.core import imagenet_stats, planet_folder, seed_everything
+from planet_course.tiles import get_transforms
+from planet_course.core import imagenet_stats
+from planet_course.device import seed_everything
+from planet_course.files import planet_folder
 from planet_course.data import ImageList
-from planet_course.interpret import compare_rules, label_report
-from planet_course.metrics import constant_baselines, fbeta
-from planet_course.predictor import Predictor, export_model
-from planet_course.vision import create_cnn
+from planet_course.answers import compare_rules, label_report
+from planet_course.train import constant_baselines, fbeta
+from planet_course.answers import export_model, Predictor
+from planet_course.nets import create_cnn
 
 
 @pytest.fixture(scope='module')

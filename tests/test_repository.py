@@ -5,16 +5,7 @@ from pathlib import Path
 
 import pytest
 from conftest import root
-
-module_order = ['core', 'sample', 'download', 'cache', 'augment', 'data', 'metrics', 'schedule', 'learner', 'vision', 'interpret', 'predictor',
-                'tasks', 'compat']
-only_core = {'augment', 'metrics', 'schedule'}
-# A chapter that outgrew its plan holds more than one room: refusals and hostile files came to stay. They are held here until the rooms are parted.
-budgets = dict(core=278, sample=409, download=676, cache=352, augment=200, data=740, metrics=90, schedule=90, learner=806, vision=195,
-               interpret=300, predictor=473, tasks=300, compat=182)
-modules = sorted(p for p in (root/'planet_course').glob('*.py') if not p.name.startswith('_'))
-chapters = sorted((root/'nbs').glob('*.ipynb'))
-
+from house import cells, chapters, module_of, modules, order, parts, place
 
 def settings():
     ini = ConfigParser(delimiters=['='])
@@ -22,36 +13,47 @@ def settings():
     return ini['DEFAULT']
 
 
-def code_lines(text:str) -> int:
-    "Lines of code: no blank lines, comments or docstrings, and a signature is one line however many parameters it documents."
-    tree, skip = ast.parse(text), set()
-    for node in ast.walk(tree):
-        body = getattr(node, 'body', None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant) \
-                and isinstance(body[0].value.value, str):
-            skip.update(range(body[0].lineno, body[0].end_lineno + 1))
-        if isinstance(node, ast.FunctionDef) and node.body[0].lineno > node.lineno + 1:
-            skip.update(range(node.lineno + 1, node.body[0].lineno))
-    lines = enumerate(text.splitlines(), 1)
-    return sum(1 for i, line in lines if line.strip() and not line.strip().startswith('#') and i not in skip)
+def sources(base):
+    "Text of every notebook and module below `base`."
+    files = [*(base/'nbs').rglob('*.ipynb'), *(base/'planet_course').rglob('*.py')]
+    return {str(p.relative_to(base)): p.read_text(encoding='utf-8') for p in files if '.ipynb_checkpoints' not in p.parts}
 
 
 def test_module_is_what_the_notebooks_export(tmp_path):
     "`make export` changes nothing: run on a copy, and compare."
     for name in ('settings.ini', 'setup.py'): shutil.copy(root/name, tmp_path/name)
-    shutil.copytree(root/'planet_course', tmp_path/'planet_course', ignore=shutil.ignore_patterns('__pycache__'))
-    (tmp_path/'nbs').mkdir()
-    (tmp_path/'tools').mkdir()
-    for file in (root/'tools').glob('*.py'): shutil.copy(file, tmp_path/'tools')
-    for file in (root/'nbs').iterdir():
-        if file.is_file(): shutil.copy(file, tmp_path/'nbs'/file.name)
+    for name in ('planet_course', 'nbs', 'tools'):
+        shutil.copytree(root/name, tmp_path/name, ignore=shutil.ignore_patterns('__pycache__', '.ipynb_checkpoints'))
     run = subprocess.run([sys.executable, tmp_path/'tools'/'export.py'], cwd=tmp_path, check=True, capture_output=True, text=True)
     assert 'Failed' not in run.stdout + run.stderr, run.stdout + run.stderr
-    for folder, pattern in (('planet_course', '*.py'), ('nbs', '*.ipynb')):
-        ours, theirs = ({p.name: p.read_text() for p in (base/folder).glob(pattern)} for base in (root, tmp_path))
-        assert ours.keys() == theirs.keys()
-        differ = [name for name in ours if ours[name] != theirs[name]]
-        assert not differ, f'{differ} differ; run: make export'
+    ours, theirs = sources(root), sources(tmp_path)
+    assert ours.keys() == theirs.keys() and len(ours) > 2*len(order)
+    differ = [name for name in ours if ours[name] != theirs[name]]
+    assert not differ, f'{differ} differ; run: make export'
+
+
+def test_chapters_and_modules_are_the_same_house():
+    "Each module has its chapter in the folder of its name, each part a hand-written `__init__`, and git holds all of it and nothing else."
+    assert len(chapters) >= 18 and set(parts) >= {p.parent.name for p in chapters} - {'nbs'}
+    expected = {f'planet_course/{module.replace(".", "/")}.py' for module in order}
+    expected |= {f'planet_course/{part}/__init__.py' for part in {module.rpartition('.')[0] for module in order} - {''}}
+    expected |= {'planet_course/__init__.py', 'planet_course/__init__.pyi', 'planet_course/_modidx.py'}
+    expected |= {str(p.relative_to(root)) for p in chapters}
+    for chapter in chapters:
+        module = module_of(chapter)
+        assert module is None or module.rpartition('.')[0] == (chapter.parent.name if chapter.parent.name != 'nbs' else ''), chapter
+    if not (root/'.git').exists(): pytest.skip('no git here, whose list of files would be compared')
+    listed = subprocess.run(['git', 'ls-files', 'planet_course', 'nbs/*.ipynb'], cwd=root, capture_output=True, text=True, check=True).stdout
+    assert set(listed.split()) == expected
+
+
+@pytest.mark.parametrize('part', [part for part in parts if (root/'planet_course'/part/'__init__.py').is_file() and part])
+def test_a_part_offers_what_its_modules_export(part):
+    "Explicitly, and all of it."
+    whole = importlib.import_module(f'planet_course.{part}')
+    names = {name for m in order if m.startswith(f'{part}.') for name in importlib.import_module(f'planet_course.{m}').__all__}
+    assert set(whole.__all__) == names
+    assert all(hasattr(whole, name) for name in names)
 
 
 def test_readme_is_what_the_index_says():
@@ -88,7 +90,7 @@ def test_environment_agrees_with_settings():
 def test_install_gives_the_module(tmp_path):
     "`pip install .` puts the importable module, with its version, where Python finds it."
     source = tmp_path/'source'
-    shutil.copytree(root, source, ignore=shutil.ignore_patterns('.git', '.venv*', '_run', 'data', '*.egg-info', '__pycache__'))
+    shutil.copytree(root, source, ignore=shutil.ignore_patterns('.git', '.venv*', '_*n', 'bench', '*.egg-info', '__pycache__'))
     subprocess.run([sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--no-build-isolation', '--target', tmp_path/'site', source],
                    check=True)
     found = subprocess.run([sys.executable, '-c', 'import planet_course; print(planet_course.__file__, planet_course.__version__)'],
@@ -96,29 +98,33 @@ def test_install_gives_the_module(tmp_path):
     assert str(tmp_path/'site') in found and found.split()[-1] == settings()['version']
 
 
+def imported(file):
+    "The modules or parts of ours that a module imports, below the package."
+    here = file.relative_to(root/'planet_course').with_suffix('').parts
+    for node in ast.walk(ast.parse(file.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import): yield from (a.name.partition('.')[2] for a in node.names if a.name.startswith('planet_course.'))
+        if not isinstance(node, ast.ImportFrom) or not (node.level or node.module.startswith('planet_course')): continue
+        assert not any(a.name == '*' for a in node.names), f'{file.name} imports * from {node.module}'
+        base = '.'.join([*here[:len(here) - node.level], *([node.module] if node.module else [])]) if node.level else node.module.partition('.')[2]
+        yield from [base] if base else (a.name for a in node.names if a.name != '__version__')
+
+
 @pytest.mark.parametrize('file', modules, ids=lambda p: p.stem)
 def test_imports_go_one_way(file):
-    "A module imports only from rows above it, nothing by star, and nothing heavy before it is needed."
-    names = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import): names |= {a.name for a in node.names if a.name.startswith('planet_course.')}
-        if not isinstance(node, ast.ImportFrom): continue
-        assert not any(a.name == '*' for a in node.names), f'{file.name} imports * from {node.module}'
-        if node.level and node.module is None: names |= {a.name for a in node.names}
-        elif node.level or node.module.startswith('planet_course.'): names.add(node.module)
-    for name in (name.split('.')[-1] for name in names if name != '__version__'):
-        assert module_order.index(name) < module_order.index(file.stem), f'{file.name} imports {name}, which is below it'
-        assert file.stem not in only_core or name == 'core', f'{file.name} may import core alone, not {name}'
-
-
-@pytest.mark.parametrize('file', modules, ids=lambda p: p.stem)
-def test_module_stays_short(file):
-    assert code_lines(file.read_text()) <= budgets[file.stem]
+    "A module imports only from chapters before it in its part, and from parts before that; another part by the part's name."
+    mine = '.'.join(file.relative_to(root/'planet_course').with_suffix('').parts)
+    for name in imported(file):
+        if name in parts:
+            last_of_part = max(order.index(m) for m in order if m.startswith(f'{name}.'))
+            assert last_of_part < order.index(mine), f'{mine} imports {name}, which comes later'
+        else:
+            assert order.index(name) < order.index(mine), f'{mine} imports {name}, which comes later'
+            assert name.rpartition('.')[0] in ('', mine.rpartition('.')[0]), f'{mine} imports {name}, not the part'
 
 
 def test_import_is_light():
     "Importing what a training server needs loads no plotting, no download client, no archive library."
-    code = 'import sys, planet_course.learner, planet_course.vision; print([m for m in ("matplotlib", "kaggle", "py7zr", "IPython") if m in sys.modules])'
+    code = 'import sys, planet_course.train.learner, planet_course.nets.cnn; print([m for m in ("matplotlib", "kaggle", "py7zr", "IPython") if m in sys.modules])'
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'
 
 
@@ -131,19 +137,20 @@ def test_importing_the_package_loads_nothing():
     "Until a name is used; then that name is what its module exports."
     heavy = '("torch", "numpy", "pandas", "tqdm", "PIL")'
     assert in_python(f'import planet_course, sys; print([m for m in {heavy} if m in sys.modules])') == '[]'
-    code = 'from planet_course import ImageList; import planet_course.data as d; print(ImageList is d.ImageList)'
+    code = 'from planet_course import ImageList; import planet_course.data.loader as d; print(ImageList is d.ImageList)'
     assert in_python(code) == 'True'
 
 
 def test_the_package_has_the_modules_and_the_names_it_lists():
     "Its `__init__.pyi` is the list; its docstring names every module, and a tour that can be typed."
     import planet_course
-    assert set(planet_course.__all__) == set(dir(planet_course)) >= set(module_order)
-    for name in set(planet_course.__all__) - set(module_order):
+    rooms = [part for part in dict.fromkeys(m.partition('.')[0] for m in order)]      # parts, and chapters at the top
+    assert set(planet_course.__all__) == set(dir(planet_course)) >= set(rooms)
+    for name in set(planet_course.__all__) - set(rooms):
         thing = getattr(planet_course, name)
-        homes = [importlib.import_module(f'planet_course.{m}') for m in module_order if m != 'compat']
+        homes = [importlib.import_module(f'planet_course.{m}') for m in order if m != 'compat']
         assert any(name in home.__all__ and getattr(home, name) is thing for home in homes), name
-    assert re.findall(r'^    (\w+)  +\w', planet_course.__doc__, flags=re.M) == module_order
+    assert re.findall(r'^    (\w+)  +\w', planet_course.__doc__, flags=re.M) == rooms
     tour = re.search(r'from planet_course import (.+)', planet_course.__doc__)[1].split(', ')
     assert set(tour) <= set(planet_course.__all__)
     with pytest.raises(AttributeError, match='no_such_name'): planet_course.no_such_name
@@ -151,14 +158,14 @@ def test_the_package_has_the_modules_and_the_names_it_lists():
 
 def test_no_module_bears_a_name_that_the_package_exports():
     "`planet_course.predict` would be the function before `planet_course.predict` is imported and a module after it."
-    exported = {name for m in module_order for name in importlib.import_module(f'planet_course.{m}').__all__}
-    assert not exported & {file.stem for file in modules}
+    exported = {name for m in order for name in importlib.import_module(f'planet_course.{m}').__all__}
+    assert not exported & ({file.stem for file in modules} | set(parts))
 
 
 @pytest.mark.parametrize('file', modules, ids=lambda p: p.stem)
 def test_public_functions_are_documented(file):
     "Everything a module exports says what it is; and nothing takes **kwargs, which would hide what can be given."
-    module = importlib.import_module(f'planet_course.{file.stem}')
+    module = importlib.import_module('.'.join(file.relative_to(root).with_suffix('').parts))
     for name in module.__all__:
         thing = getattr(module, name)
         if callable(thing): assert thing.__doc__, f'{file.stem}.{name} has no docstring'
@@ -169,11 +176,10 @@ def test_public_functions_are_documented(file):
 @pytest.mark.parametrize('file', chapters, ids=lambda p: p.stem)
 def test_chapter_is_fit_to_read(file):
     "A chapter begins with title and subtitle, stores no error and no path of somebody's machine, and never runs on without prose."
-    cells = json.loads(file.read_text())['cells']
-    first = ''.join(cells[0]['source'])
-    assert cells[0]['cell_type'] == 'markdown' and re.match(r'# .+\n\n> .+', first), 'no title with a quoted subtitle'
+    first = ''.join(cells(file)[0]['source'])
+    assert cells(file)[0]['cell_type'] == 'markdown' and re.match(r'# .+\n\n> .+', first), 'no title with a quoted subtitle'
     run = 0
-    for i, cell in enumerate(cells):
+    for i, cell in enumerate(cells(file)):
         run = run + 1 if cell['cell_type'] == 'code' else 0
         assert run <= 3, f'cell {i}: more than three code cells without prose'
         outputs = json.dumps(cell.get('outputs', []))
@@ -185,10 +191,15 @@ def test_chapter_is_fit_to_read(file):
 
 
 def test_links_between_chapters_lead_somewhere():
-    names = {p.name for p in chapters}
-    for file in chapters:
-        text = ''.join(''.join(c['source']) for c in json.loads(file.read_text())['cells'] if c['cell_type'] == 'markdown')
-        broken = [m for m in re.findall(r'\]\((\w+\.ipynb)', text) if m not in names]
+    for file in [*chapters, root/'README.md', root/'CONTRIBUTING.md']:
+        text = file.read_text(encoding='utf-8') if file.suffix == '.md' else '\n'.join(
+            ''.join(c['source']) for c in cells(file) if c['cell_type'] == 'markdown')
+        broken = [m for m in re.findall(r'\]\(([\w./]+\.ipynb)', text) if not (file.parent/m).is_file()]
         assert not broken, f'{file.name} links to {broken}'
-    sidebar = re.findall(r'(\w+\.ipynb)', (root/'nbs'/'sidebar.yml').read_text())
-    assert set(sidebar) == names, 'nbs/sidebar.yml does not list the chapters'
+
+
+def test_the_sidebar_lists_every_chapter_in_the_order_of_the_house():
+    sidebar = re.findall(r'([\w/]+\.ipynb)', (root/'nbs'/'sidebar.yml').read_text(encoding='utf-8'))
+    assert sorted(sidebar) == sorted(str(p.relative_to(root/'nbs')) for p in chapters)
+    assert [name for name in sidebar if module_of(root/'nbs'/name)] == [name for name in sorted(sidebar, key=lambda n: place(root/'nbs'/n))
+                                                                          if module_of(root/'nbs'/name)]

@@ -106,7 +106,7 @@ def run(command:str) -> None:
 
 def main() -> None:
     run('nbdev_export')
-    for file in sorted((root/'planet_course').glob('*.py')):
+    for file in sorted((root/'planet_course').rglob('*.py')):
         if not file.name.startswith('_'): file.write_text(documented(file.read_text(encoding='utf-8')), encoding='utf-8')
     run('nbdev_clean')
     readme.main()

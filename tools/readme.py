@@ -16,7 +16,7 @@ def readme(notebook:Path) -> str:
         source = ''.join(cell['source']).strip()
         if not source or source.startswith('#| hide'): continue
         source = re.sub(r'^#\| .*\n', '', source, flags=re.M)   # words to nbdev
-        source = re.sub(r'\]\((\w+\.ipynb)', r'](nbs/\1', source)  # links are relative to nbs/ there, to the root here
+        source = re.sub(r'\]\(([\w/]+\.ipynb)', r'](nbs/\1', source)  # links are relative to nbs/ there, to the root here
         parts.append(source if cell['cell_type'] == 'markdown' else f'``` python\n{source}\n```')
     return '<!-- Made by tools/readme.py from nbs/index.ipynb: edit that. -->\n\n' + '\n\n'.join(parts) + '\n'
 

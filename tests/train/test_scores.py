@@ -1,0 +1,361 @@
+"What a score means: against which targets, of which probabilities, under which name. And what is refused instead."
+import copy, pickle
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from planet_course.data import activations
+from planet_course.core import imagenet_stats
+from planet_course.data import Category, ImageList, MultiCategory
+from planet_course.train import activation_of, Callback, Learner, suggest_bs
+from planet_course.train import accuracy, accuracy_thresh, average_precision, constant_baselines, fbeta
+from planet_course.train import lr_grid, one_cycle
+
+other_stats = (.5, .5, .5), (.25, .25, .25)
+
+
+def bunch(path, stats=imagenet_stats, size=32, bs=16, delim=' ', classes=None):
+    split = ImageList.from_csv(path, 'train_v2.csv', folder='train-jpg', suffix='.jpg').split_by_rand_pct(0.2)
+    data = split.label_from_df(label_delim=delim, classes=classes).transform(size=size).databunch(bs=bs, device='cpu')
+    return data if stats is None else data.normalize(stats)
+
+
+@pytest.fixture(scope='module')
+def data(tiles): return bunch(tiles)
+
+
+def net(c): return nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, c))
+
+
+def learner(data, **settings): return Learner(data, net(data.c), **settings)
+
+
+class Loader:
+    "The batches of another loader, with what it says about them."
+    def __init__(self, dl, with_targets=True, **says):
+        self.dl, self.with_targets = dl, with_targets
+        vars(self).update(says)
+
+    def __len__(self): return len(self.dl)
+
+    def __iter__(self): return ((xb, yb if self.with_targets else None) for xb, yb in self.dl)
+
+
+class Focal:
+    "A loss of a user's own, which says nothing about its logits."
+    def __call__(self, logits, targs):
+        p = logits.sigmoid()
+        return (F.binary_cross_entropy_with_logits(logits, targs, reduction='none')*(1 - p)**2).mean()
+
+
+class Kind:
+    "What a target is, as far as probabilities go."
+    def __init__(self, activation): self.activation = activation
+
+
+# ---- which loader may be scored
+
+def test_tiles_without_labels_are_predicted_and_not_scored(data):
+    learn = learner(data, metrics=[fbeta])
+    blank = Loader(data.valid_dl, False, has_targets=False, classes=data.classes)
+    with pytest.raises(ValueError, match='no targets.*get_preds'): learn.validate(blank)
+    probs, targs = learn.get_preds(blank)
+    assert targs is None and torch.equal(probs, learn.get_preds()[0])
+    silent = Loader(data.valid_dl, False)       # a loader that is not ours, and says nothing
+    for metrics in ([fbeta], []):
+        learn.metrics = metrics
+        with pytest.raises(ValueError, match='no targets'): learn.validate(silent)
+
+
+@pytest.mark.parametrize('call', ['validate', 'get_preds'])
+def test_a_loader_whose_columns_mean_something_else_is_refused(data, call):
+    learn = learner(data)
+    swapped = Loader(data.valid_dl, classes=data.classes[::-1])
+    with pytest.raises(ValueError, match='classes=learn.data.classes'): getattr(learn, call)(swapped)
+    dull = Loader(data.valid_dl, stats=None)
+    with pytest.raises(ValueError, match=r'normalised not at all.*\.normalize\(imagenet_stats\)'): getattr(learn, call)(dull)
+    with pytest.raises(TypeError, match="'valid' is no loader: give data.valid_dl"): getattr(learn, call)('valid')
+
+
+def test_a_loader_of_another_kind_is_not_scored(data):
+    with pytest.raises(ValueError, match='kind Category.*MultiCategory'): learner(data).validate(Loader(data.valid_dl, kind=Category))
+
+
+def test_loaders_of_the_same_tiles_are_taken(data, tiles):
+    learn, again = learner(data), bunch(tiles, size=64)
+    assert learn.validate(data.valid_dl) == learn.validate() and learn.validate(again.valid_dl)['valid_loss'] > 0
+
+
+# ---- data that a model cannot go on with
+
+@pytest.mark.parametrize('ours, theirs, cure', [
+    (imagenet_stats, None, r'\.normalize\(imagenet_stats\)'), (imagenet_stats, other_stats, r'\.normalize\(imagenet_stats\)'),
+    (other_stats, imagenet_stats, r'\.normalize\(learn\.data\.stats\)'), (None, imagenet_stats, r'no \.normalize\(\)')])
+def test_larger_tiles_must_be_normalised_alike(tiles, ours, theirs, cure):
+    learn = learner(bunch(tiles, ours))
+    with pytest.raises(ValueError, match=cure): learn.data = bunch(tiles, theirs, size=64)
+    learn.data = bunch(tiles, ours, size=64)
+    assert learn.data.size == 64
+
+
+def test_other_kinds_and_channels_are_refused(data):
+    learn, facts = learner(data), dict(classes=data.classes, stats=data.stats, device='cpu')
+    with pytest.raises(ValueError, match='kind Category.*MultiCategory'): learn.data = SimpleNamespace(kind=Category, **facts)
+    with pytest.raises(ValueError, match='4 channels'): learn.data = SimpleNamespace(kind=MultiCategory, channels=4, **facts)
+    assert learn.data is data
+
+
+# ---- logits and probabilities
+
+@pytest.mark.parametrize('loss, kind, given, name', [
+    (nn.BCEWithLogitsLoss(), None, None, 'sigmoid'), (F.binary_cross_entropy_with_logits, None, None, 'sigmoid'),
+    (partial(F.cross_entropy, label_smoothing=.1), None, None, 'softmax'), (nn.MSELoss(), Kind('sigmoid'), None, 'none'),
+    (Focal(), Kind('sigmoid'), None, 'sigmoid'), (Focal(), Kind('softmax'), None, 'softmax'),
+    (nn.BCELoss(), Kind('sigmoid'), None, 'none'), (nn.BCEWithLogitsLoss(), Kind('sigmoid'), 'none', 'none')])
+def test_who_says_what_logits_mean(loss, kind, given, name):
+    assert activation_of(loss, kind, given) is activations[name]
+
+
+def test_a_loss_may_say_it_itself_and_nobody_is_named(capsys):
+    loss = Focal()
+    assert activation_of(loss) is activations['none'] and 'Focal does not say' in capsys.readouterr().out
+    loss.activation = 'softmax'
+    assert activation_of(loss, Kind('sigmoid')) is activations['softmax'] and not capsys.readouterr().out
+    assert activation_of(loss, None, torch.tanh) is torch.tanh
+    with pytest.raises(ValueError, match="'sigmiod'; give one of sigmoid, softmax, none"): activation_of(loss, None, 'sigmiod')
+
+
+@pytest.mark.parametrize('loss', [Focal(), F.binary_cross_entropy_with_logits])
+def test_probabilities_with_any_loss(data, loss):
+    learn = learner(data, loss_func=loss, activation='sigmoid')
+    learn.fit(1, .1)
+    logits, _ = learn.get_preds(logits=True)
+    assert torch.equal(learn.get_preds()[0], logits.sigmoid())
+    learn.activation = lambda logits: logits.sigmoid()/2
+    assert torch.equal(learn.get_preds()[0], logits.sigmoid()/2)
+    with pytest.raises(ValueError, match='give one of'): learner(data, activation='logistic')
+
+
+def test_a_metric_with_another_activation_than_the_learner_is_named(data, capsys):
+    learner(data, activation='none', metrics=[fbeta])
+    assert 'fbeta takes sigmoid of the logits, the learner as_they_are' in capsys.readouterr().out
+    learner(data, activation='none', metrics=[partial(fbeta, activation='none')])
+    learner(data, metrics=[fbeta])
+    assert not capsys.readouterr().out
+    learner(data, thresh=.3, metrics=[fbeta])       # its default
+    assert 'fbeta uses thresh=0.2, the learner predicts at 0.3' in capsys.readouterr().out
+
+
+# ---- metrics
+
+def test_probabilities_where_logits_are_wanted_are_named_in_one_line(capsys):
+    logits, targs = torch.tensor([[3., -3], [-3, 3]]), torch.tensor([[1., 0], [0, 1]])
+    assert fbeta(logits, targs) == 1 and not capsys.readouterr().out
+    assert fbeta(logits.sigmoid(), targs) < 1
+    said = capsys.readouterr().out
+    assert said.count('\n') == 1 and 'are they probabilities?' in said and 'logits=True' in said
+    assert fbeta(logits.sigmoid(), targs, activation='none') == 1 and accuracy_thresh(logits.sigmoid(), targs, activation='none') == 1
+    average_precision(logits.sigmoid(), targs)      # only the order counts
+    assert not capsys.readouterr().out
+
+
+def test_missing_targets_are_named():
+    logits = torch.randn(4, 3)
+    for call in (fbeta, accuracy_thresh, average_precision):
+        with pytest.raises(ValueError, match='no targets'): call(logits, None)
+    with pytest.raises(ValueError, match='one column a class'): constant_baselines(None, list('abc'))
+    with pytest.raises(ValueError, match='one column a class'): constant_baselines(torch.ones(4, 3), list('abc'), torch.ones(4, 4))
+
+
+def test_a_threshold_for_each_label():
+    logits, targs = torch.randn(50, 3), (torch.rand(50, 3) > .5).float()
+    alike = fbeta(logits, targs, .3)
+    assert fbeta(logits, targs, [.3, .3, .3]) == fbeta(logits, targs, torch.full((3,), .3, dtype=torch.float64)) == alike
+    for wrong in ([.3, .3], [.3, .3, 1.5], torch.full((50, 1), .3)):
+        with pytest.raises(ValueError, match='thresh'): fbeta(logits, targs, wrong)
+
+
+def test_thresholds_follow_the_logits():
+    "What a GPU would show, on a device that computes nothing: a CPU vector is moved."
+    logits = targs = torch.empty(50, 3, device='meta')
+    assert fbeta(logits, targs, torch.full((3,), .3)).is_meta and accuracy_thresh(logits, targs, [.1, .2, .3]).is_meta
+
+
+class Counting:
+    "An object that counts, as in other libraries: it must be moved by hand."
+    def __init__(self): self.n = torch.zeros(())
+
+    def to(self, device): self.n = self.n.to(device)        # and gives nothing back
+
+    def reset(self): self.n.zero_()
+
+    def update(self, logits, targs): self.n += (logits.argmax(1) == targs.argmax(1)).sum()
+
+    def compute(self): return self.n
+
+
+def on(device, data):
+    settings = dict(loss_func=nn.BCEWithLogitsLoss(pos_weight=torch.ones(data.c)), metrics=[Counting(), partial(fbeta, thresh=torch.full((data.c,), .2))])
+    return Learner(data, net(data.c), thresh=[.2]*data.c, opt_func=partial(torch.optim.SGD, lr=.1), **settings)
+
+
+def test_losses_and_metrics_move_to_the_device():
+    learn = on('meta', SimpleNamespace(device='meta', classes=list('abc'), c=3, train_dl=[], valid_dl=None))
+    assert learn.loss_func.pos_weight.is_meta and learn.metrics[0].n.is_meta and learn.metrics[1].keywords['thresh'].is_meta
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+def test_losses_and_metrics_on_a_gpu(tiles):
+    data = ImageList.from_csv(tiles, 'train_v2.csv', folder='train-jpg', suffix='.jpg').split_by_rand_pct(0.2)
+    data = data.label_from_df(label_delim=' ').transform(size=32).databunch(bs=16, device='cuda').normalize(imagenet_stats)
+    learn = on('cuda', data)
+    learn.fit(1, 1e-2)
+    assert set(learn.recorder.fits[-1].metrics[0]) == {'Counting', 'fbeta'}
+
+
+def test_a_partial_keeps_the_name_that_it_was_given(data):
+    f2 = partial(fbeta, thresh=torch.full((data.c,), .2))
+    f2.__name__ = 'F2'
+    assert learner(data, metrics=[f2]).metrics[0].__name__ == 'F2'
+
+
+# ---- before the first epoch
+
+def needs_three(a, b, c): return a
+
+def of_every_label(logits, targs): return targs.sum(0)
+
+def picky(logits, targs):
+    if len(targs) < 5: raise ValueError('only one class is there')
+    return targs.mean()
+
+
+@pytest.mark.parametrize('metric, exc, name', [(needs_three, TypeError, 'needs_three'), (accuracy, ValueError, 'accuracy'), (of_every_label, ValueError, 'of_every_label')])
+def test_a_wrong_metric_is_named_before_anything_is_trained(data, metric, exc, name):
+    learn = learner(data, metrics=[fbeta, metric])
+    before = {k: v.clone() for k, v in learn.model.state_dict().items()}
+    with pytest.raises(exc) as e: learn.fit(1, 1e-2)
+    assert f'metric {name} was tried' in ''.join(e.value.__notes__) and not learn.recorder.fits
+    assert all(torch.equal(v, before[k]) for k, v in learn.model.state_dict().items())
+
+
+def test_a_metric_may_want_more_than_two_tiles(data, capsys):
+    learn = learner(data, metrics=[picky])
+    learn.fit(1, 1e-2)
+    assert 'metric picky was tried on two training tiles before the first step and said: only one' in capsys.readouterr().out
+    assert 0 < learn.recorder.fits[-1].metrics[0]['picky'] < 1
+
+
+def test_trying_metrics_changes_no_loss(data):
+    def losses(**settings):
+        torch.manual_seed(0)
+        learn = learner(data, **settings)
+        learn.fit(2, 1e-2)
+        return learn.recorder.fits[-1].losses
+    assert losses(metrics=[fbeta]) == losses()
+
+
+def test_one_tile_in_a_batch(tiles):
+    data = bunch(tiles, bs=1)
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(3), nn.Linear(3, data.c))
+    for call in (lambda: Learner(data, model).fit(1, 1e-3), lambda: Learner(data, model).lr_find(num_it=3)):
+        with pytest.raises(ValueError, match=r'^a batch of one tile.*databunch\(bs=2\).*drop_last=True'): call()
+
+
+def test_a_loss_must_be_one_number(data):
+    with pytest.raises(ValueError, match="reduction='mean'"): learner(data, loss_func=nn.BCEWithLogitsLoss(reduction='none'), activation='sigmoid').fit(1)
+
+
+@pytest.mark.parametrize('call, text', [
+    (lambda o: o.fit_one_cycle('2'), "epochs is '2'; it is a whole number"), (lambda o: o.fit(float('nan')), 'epochs is nan'),
+    (lambda o: o.fit(1, wd='0.01'), "wd is '0.01'"), (lambda o: o.fit(1, wd=-1), 'wd is -1'), (lambda o: o.lr_find(wd=float('nan')), 'wd is nan'),
+    (lambda o: o.fit_one_cycle(1, moms=.9), 'two numbers'), (lambda o: o.fit_one_cycle(1, moms=(.9,)), 'two numbers'),
+    (lambda o: one_cycle(10, 1e-3, div_factor=float('nan')), 'div_factor=nan'), (lambda o: lr_grid(num_it=2.5), 'num_it=2.5')])
+def test_numbers_that_are_none_are_named(data, call, text):
+    learn = learner(data)
+    with pytest.raises(ValueError, match=text): call(learn)
+    assert not learn.recorder.fits
+
+
+# ---- names
+
+class Stop(Callback):
+    def after_batch(self, learn): raise KeyboardInterrupt
+
+class Broken(Callback):
+    def before_fit(self, learn): raise RuntimeError('broken')
+
+
+def test_a_stage_is_kept_under_its_name(data):
+    learn = learner(data)
+    learn.fit(1, 1e-2, stage='stage-1')
+    learn.fit_one_cycle(2, 1e-2, stage='stage-2')
+    learn.fit(1, 1e-2)
+    first, second, _ = learn.recorder.fits
+    assert learn.recorder.stages == {'stage-1': first, 'stage-2': second}
+    with pytest.raises(KeyboardInterrupt): learn.fit(1, 1e-2, stage='stage-2', callbacks=[Stop()])
+    assert list(learn.recorder.stages) == ['stage-1']       # the model is no longer the one of the finished stage
+    learn.fit(1, 1e-2, stage='stage-2')
+    assert learn.recorder.stages['stage-2'] is learn.recorder.fits[-1]
+    assert len(learn.recorder.stages['stage-2'].valid_losses) == 1
+
+
+def test_a_fit_that_took_no_step_hides_no_other(data):
+    learn = learner(data)
+    learn.fit(1, 1e-2)
+    with pytest.raises(RuntimeError): learn.fit(1, 1e-2, callbacks=[Broken()])
+    assert len(learn.recorder.plot_losses().lines[0].get_ydata()) == len(data.train_dl)
+    assert len(learn.recorder.fits) == 1
+
+
+def test_older_names_lead_to_todays(data):
+    learn = learner(data, metrics=[fbeta])
+    calls = dict(predict='predict(learn, tile)', export='export_model(learn, file)', to_fp16="precision='fp16'", TTA='tta(learn)', show_results='show_top_losses')
+    for old, today in calls.items():
+        with pytest.raises(AttributeError) as e: getattr(learn, old)
+        assert today in str(e.value) and not hasattr(learn, old)
+    with pytest.raises(AttributeError, match=r'today it is recorder.plot\(\)'): learn.recorder.plot_lr_find
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'.$"): learn.nonsense
+    with pytest.raises(TypeError, match="data.test_dl()"): learn.get_preds(ds_type="test")
+    for other in (copy.copy(learn), copy.deepcopy(learn), pickle.loads(pickle.dumps(learner(bunch(data.path))))): assert other.get_preds()[0].shape == (12, data.c)
+    assert copy.deepcopy(learn.recorder).records == []
+
+
+def test_a_learner_says_what_it_is(data):
+    text = repr(learner(data, metrics=[fbeta], arch='resnet18'))
+    assert all(word in text for word in ('resnet18', f'{data.c} classes', '3 training', '0.485', 'BCEWithLogitsLoss', 'fbeta', 'cpu', '0 fits'))
+
+
+# ---- how many tiles fit
+
+def test_no_batch_is_larger_than_the_tiles_there_are(data, capsys):
+    assert suggest_bs(learner(data), memory=10**12) == 32       # of 48
+    assert 'there are 48 training tiles' in capsys.readouterr().out
+
+
+def test_free_memory_is_read_when_the_tiles_are_there(tiles, monkeypatch):
+    data, seen = bunch(tiles), []
+    def free(device):
+        seen.append('tiles' in vars(data.source))
+        return 10**9
+    monkeypatch.setattr('planet_course.train.learner.free_memory', free)
+    suggest_bs(learner(data))
+    assert seen == [True]
+
+
+def test_a_loss_for_one_label_is_named_where_tiles_have_several(capsys):
+    facts = dict(device='cpu', classes=list('abc'), train_dl=[], valid_dl=None)
+    Learner(SimpleNamespace(kind=Kind('sigmoid'), **facts), net(3), nn.CrossEntropyLoss())
+    assert 'CrossEntropyLoss is for one label a tile' in capsys.readouterr().out
+    Learner(SimpleNamespace(kind=Kind('softmax'), **facts), net(3), nn.CrossEntropyLoss())
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize('targs, name', [(None, 'NoneType'), ((torch.zeros(2, 4), torch.zeros(2)), 'tuple')])
+def test_targets_that_are_no_tensor_are_named(targs, name):
+    learn = Learner(SimpleNamespace(device='cpu', classes=list('abc'), train_dl=[(torch.zeros(2, 3, 8, 8), targs)], valid_dl=None), net(3), Focal(), activation='sigmoid')
+    with pytest.raises(TypeError, match=f'targets of a batch are a {name}'): learn.fit(1)
