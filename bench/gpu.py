@@ -10,8 +10,8 @@ from torchvision import models
 from common import label_lists, report, secs, table, tfms, tile_table, work
 from planet_course.core import imagenet_stats
 from planet_course.device import seed_everything
-from planet_course.data.loader import _Source
-from planet_course.train.learner import _kept_bytes, _train_step
+from planet_course.data import TileSource
+from planet_course.train import kept_bytes, train_step
 from planet_course.train import accuracy_thresh, fbeta
 from planet_course.get import planet_synthetic
 from planet_course.nets import create_cnn
@@ -34,7 +34,7 @@ def made_tiles(n:int, size:int, device) -> torch.Tensor:
 def made_data(lists, size:int, bs:int, device):
     "Loaders whose tiles are made on the device instead of decoded."
     data = lists.transform(tfms, size=size).databunch(bs=bs, device=device)
-    source = _Source(None, data.device, 'device')
+    source = TileSource(None, data.device, 'device')
     source.tiles = made_tiles(len(lists.items), size, data.device)
     return replace(data, source=source).normalize(imagenet_stats)
 
@@ -59,7 +59,7 @@ def floor_tiles_per_s(learn, xb, yb, frozen:bool, flops:float, bandwidth:float) 
     """
     with FlopCounterMode(display=False) as counter, torch.no_grad(): learn.forward(xb)
     work = counter.get_total_flops()*(2 if frozen else 3)/len(xb)
-    moved = 5*_kept_bytes(learn, xb, yb)/len(xb)
+    moved = 5*kept_bytes(learn, xb, yb)/len(xb)
     times = {'arithmetic': work/flops, 'memory': moved/bandwidth}
     bound = max(times, key=times.get)
     return 1/times[bound], f'{bound}: {work/1e9:.1f} GFLOP, {moved/1e6:.0f} MB a tile'
@@ -77,8 +77,8 @@ def stage(learn, epochs:int, lr, frozen:bool, flops:float, bandwidth:float) -> t
     xb, yb = data.one_batch()
     steps = max(3, min(50, len(data.train_dl)))
     learn.model.train()
-    for _ in range(3): _train_step(learn, xb, yb, [])
-    resident = steps*len(xb)/secs(lambda: [_train_step(learn, xb, yb, []) for _ in range(steps)])
+    for _ in range(3): train_step(learn, xb, yb, [])
+    resident = steps*len(xb)/secs(lambda: [train_step(learn, xb, yb, []) for _ in range(steps)])
     floor, bound = floor_tiles_per_s(learn, xb, yb, frozen, flops, bandwidth)
     trained = epochs*data.train_dl.n/(took - valid)
     return took, trained, resident, floor, bound, loading, peak, valid

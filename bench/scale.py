@@ -3,7 +3,6 @@ import argparse, os, statistics, subprocess, sys, tempfile
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from common import add_data_args, our_data, peak_private_mb, report, secs, spread, table, tile_table
 from planet_course.tiles import TileCache

@@ -25,6 +25,7 @@ The parts, each a folder of chapters in `nbs/`; `from planet_course.data import 
     train       scores, rates, the training loop, stages to go on from
     nets        pretrained body, new head, layer groups; masks
     answers     where it is wrong, how sure, corrections; a tile, a folder, a file, a table
+    cli         the command that labels pictures from a terminal
     compat      older spellings, running, and what they are called today
 
 A name is loaded when it is first used, so that importing the package costs next to nothing.

@@ -26,17 +26,16 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from . import nets
+from . import data as _data, nets
 from .tiles import get_transforms
 from .core import imagenet_stats
 from .device import seed_everything
 from .files import writable_folder
-from .data import (as_item_list, DataBunch, EmptyLabel, ImageList as _TodaysList, ItemLists,
-                                LabelList, LabelLists, read_table)
+from .data import (as_item_list, bb_pad_collate, DataBunch, EmptyLabel, get_annotations,
+                                ImageList as _TodaysList, ItemLists, LabelList, LabelLists, read_table)
 from .get import Config, planet_data, untar_data, URLs
 from .train import accuracy, accuracy_thresh, fbeta, Learner
 from .answers import export_model, Predictor, submission, tta
-from .nets import bb_pad_collate, get_annotations
 
 # %% ../nbs/09_compat.ipynb #190efb0d
 _all_ = ['np', 'pd', 'plt', 'torch', 'nn', 'Path', 'partial', 'models', 'imagenet_stats', 'seed_everything',
@@ -66,8 +65,8 @@ class _Dataset(NamedTuple):
 
 ImageMultiDataset = _Dataset('ImageMultiDataset', _TodaysList)
 ImageClassificationDataset = _Dataset('ImageClassificationDataset', _TodaysList)
-SegmentationDataset = _Dataset('SegmentationDataset', nets.SegmentationItemList)
-ObjectDetectDataset = _Dataset('ObjectDetectDataset', nets.ObjectItemList)
+SegmentationDataset = _Dataset('SegmentationDataset', _data.SegmentationItemList)
+ObjectDetectDataset = _Dataset('ObjectDetectDataset', _data.ObjectItemList)
 
 def _delim(label_delim:str|None, sep:str|None) -> str|None:
     "Today's `label_delim` from either spelling. Raises `ValueError` if both are given and differ."
@@ -213,19 +212,19 @@ class ImageItemList(ImageList):
 class ImageFileList(ImageItemList): "Generation 1's name of `ImageList`."
 
 @_frozen
-class SegmentationItemList(_Older, nets.SegmentationItemList):
+class SegmentationItemList(_Older, _data.SegmentationItemList):
     "Tiles with masks, and the old methods."
-    _items = nets.SegmentationItemList
+    _items = _data.SegmentationItemList
 
 @_frozen
-class ObjectItemList(_Older, nets.ObjectItemList):
+class ObjectItemList(_Older, _data.ObjectItemList):
     "Tiles with boxes, and the old methods."
-    _items = nets.ObjectItemList
+    _items = _data.ObjectItemList
 
 @_frozen
-class PointsItemList(_Older, nets.PointsItemList):
+class PointsItemList(_Older, _data.PointsItemList):
     "Tiles with points, and the old methods."
-    _items = nets.PointsItemList
+    _items = _data.PointsItemList
 
 # %% ../nbs/09_compat.ipynb #94e31f8c
 class _Learner(Learner):
@@ -302,13 +301,13 @@ def load_learner(path:str|Path, file:str='export.safetensors', test:ImageList|Se
     return _Loaded(Predictor(place/file), None if test is None else as_item_list(test, Path(path)))
 
 # %% ../nbs/09_compat.ipynb #45909ae8
-class ImageDataBunch(nets.ImageDataBunch):
+class ImageDataBunch(_data.ImageDataBunch):
     "Data bunches in one call, as in the notes."
     @classmethod
     def from_csv(cls, path:str|Path, folder:str='.', label_delim:str|None=None, csv_labels:str='labels.csv',
                  valid_pct:float=0.2, suffix:str='', ds_tfms:Sequence|None=None, size=None, bs:int=64,
                  seed:int|None=42, sep:str|None=None) -> DataBunch: # sep: the old name of label_delim
-        """As `nets.ImageDataBunch.from_csv`.
+        """As `data.ImageDataBunch.from_csv`.
 
         Returns:
             sep: the old name of label_delim

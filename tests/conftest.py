@@ -9,7 +9,7 @@ root = Path(__file__).parents[1]
 shared = root.parent/'shared'
 knobs = ('DATA', 'ARCH', 'SIZES', 'EPOCHS', 'BS', 'LR_STEPS', 'N_TILES', 'WEIGHTS', 'PRETRAINED', 'IN_TEST')  # of the lesson
 # Two workers (pytest.ini) share the cores: PyTorch's threads of two processes on one core wait for each other, and take ten times as long.
-os.environ['OMP_NUM_THREADS'] = str(max(1, (os.cpu_count() or 1)//int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', 1))))
+os.environ['OMP_NUM_THREADS'] = str(max(1, (os.cpu_count() or 1)//int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1'))))
 # A shell's job in the background ignores Ctrl-C, and so does all that it starts; some tests press it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN: signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -19,6 +19,36 @@ def tiles(tmp_path_factory):
     "Sixty synthetic tiles, made once for all tests."
     from planet_course.get import planet_synthetic
     return planet_synthetic(tmp_path_factory.mktemp('tiles')/'planet', n=60, n_test=6, progress=False)
+
+
+@pytest.fixture(scope='session')
+def learn(tiles):
+    "A network that has seen an epoch: its running averages are not those it began with. For tests that leave it as it is."
+    import torch
+    from planet_course.nets import create_cnn
+    from small import bunch
+    from torchvision import models
+    torch.manual_seed(0)
+    learn = create_cnn(bunch(tiles), models.resnet18, pretrained=False)
+    learn.fit_one_cycle(1, 1e-3)
+    return learn
+
+
+@pytest.fixture(scope='session')
+def model_file(learn, tmp_path_factory):
+    "Its export."
+    from planet_course.answers import export_model
+    return export_model(learn, tmp_path_factory.mktemp('model')/'model.safetensors')
+
+
+@pytest.fixture(scope='session')
+def small_file(learn, tmp_path_factory):
+    "A fifth of it, for what reads a file many times."
+    from planet_course.answers import export_model
+    from planet_course.nets import create_cnn
+    from torchvision import models
+    small = create_cnn(learn.data, models.mobilenet_v2, pretrained=False, lin_ftrs=(16,))
+    return export_model(small, tmp_path_factory.mktemp('small')/'model.safetensors')
 
 
 @pytest.fixture

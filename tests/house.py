@@ -4,7 +4,7 @@ from pathlib import Path
 
 root = Path(__file__).parents[1]
 parts = ['', 'tiles', 'get', 'data', 'train', 'nets', 'answers', 'closer']     # a part imports from itself and from parts before it
-last = ['compat']                                                            # chapters at the top that come after all parts
+last = ['cli', 'compat']                                                            # chapters at the top that come after all parts
 chapters = sorted(p for p in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
 modules = sorted(p for p in (root/'planet_course').rglob('*.py') if not p.name.startswith('_'))
 

@@ -1,7 +1,6 @@
 """People's old notes run: the lesson's cells of three generations, word by word, and what is printed about their names."""
 import ast, json, subprocess, sys
 from collections import Counter
-from pathlib import Path
 
 import matplotlib
 matplotlib.use('Agg')
@@ -113,7 +112,7 @@ def notes(tmp_path, monkeypatch):
     monkeypatch.setattr(compat, '_said', set())
     monkeypatch.setattr(compat.Path, 'ls', compat._ls)      # another library may have brought one
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
-    monkeypatch.setattr('planet_course.data.loader.default_device', lambda verbose=True: torch.device('cpu'))
+    monkeypatch.setattr('planet_course.data.bunch.default_device', lambda verbose=True: torch.device('cpu'))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)        # tiny networks: two threads would only wait for each other
     ns = {}
@@ -320,23 +319,24 @@ def draw_coco(path, drawn, boxes):
 
 @pytest.mark.parametrize('old, today', [('SegmentationDataset', 'SegmentationItemList'), ('ObjectDetectDataset', 'ObjectItemList')])
 def test_a_data_set_class_says_the_list_class(old, today, notes, monkeypatch, capsys):
-    "Which list class the files become, and what the labelling is given; that its targets are right is chapter 13's to test."
-    from planet_course import data, tasks
+    "Which list class the files become, and what the labelling is given; that its targets are right is for tests/data to say."
+    from planet_course import data
+    from planet_course.data import lists as home
     asked = []
-    monkeypatch.setattr(data, '_label', lambda lists, found, classes: asked.append((lists, found, classes)))
+    monkeypatch.setattr(home, '_label', lambda lists, found, classes: asked.append((lists, found, classes)))
     codes, func = ['a', 'b'], lambda f: f.with_suffix('.png')
     notes['ImageFileList'].from_folder(notes['path']/'train-jpg').label_from_func(func) \
         .random_split_by_pct().datasets(notes[old], classes=codes)
     (lists, found, classes), = asked
-    assert type(lists.items) is getattr(tasks, today) and classes == codes and len(found) == n
+    assert type(lists.items) is getattr(data, today) and classes == codes and len(found) == n
     assert f'{old} is called {today} today' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('name', ['SegmentationItemList', 'ObjectItemList', 'PointsItemList'])
 def test_todays_lists_know_the_old_methods(name, notes):
-    from planet_course.nets import unet as tasks
+    from planet_course import data
     split = notes[name].from_folder(notes['path']/'train-jpg').random_split_by_pct()
-    assert isinstance(split.items, getattr(tasks, name)) and split.items.kind is getattr(tasks, name).kind
+    assert isinstance(split.items, getattr(data, name)) and split.items.kind is getattr(data, name).kind
     assert split.valid_idx.tolist() == np.random.RandomState(42).permutation(n)[:n_valid].tolist()
     assert isinstance(split.train, notes[name])
 

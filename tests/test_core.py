@@ -1,11 +1,10 @@
 """Files that are whole or not there, whoever is killed on the way; a place to write; memory that is kept and given back."""
 import errno, multiprocessing, os, resource, signal, stat, subprocess, sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
-from planet_course import core
+from planet_course import device, files
 from planet_course.files import staged, writable_folder
 
 
@@ -13,7 +12,7 @@ from planet_course.files import staged, writable_folder
 def spawn():
     "Starts processes that have the module loaded already."
     context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['planet_course.core', 'pytest'])
+    context.set_forkserver_preload(['planet_course.files', 'pytest'])
     return context
 
 
@@ -123,7 +122,7 @@ def test_a_full_disk(tmp_path, monkeypatch):
 
 def test_a_system_without_locks_for_folders(tmp_path, monkeypatch):
     "Nothing is removed then, for nobody knows who lives."
-    monkeypatch.setattr(core, 'fcntl', None)
+    monkeypatch.setattr(files, 'fcntl', None)
     (tmp_path/'a.0.tmp').mkdir()
     with staged(tmp_path/'a') as temp: temp.write_text('x')
     assert sorted(os.listdir(tmp_path)) == ['a', 'a.0.tmp'] and (tmp_path/'a').read_text() == 'x'
@@ -160,7 +159,7 @@ print([kept, held > 30e6, given, after < 10e6, resident() - before < 10e6])
 """
 
 
-@pytest.mark.skipif(core._glibc() is None, reason='another C library than glibc')
+@pytest.mark.skipif(device._glibc() is None, reason='another C library than glibc')
 def test_memory_is_kept_and_given_back():
     "In a process of its own: what other tests freed would count too."
     run = subprocess.run([sys.executable, '-c', resident], capture_output=True, text=True, check=True)

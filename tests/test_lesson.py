@@ -115,7 +115,7 @@ def test_it_runs_on_the_sample(sample_tgz, tmp_path, monkeypatch):
     nb = nbformat.read(root/'nbs'/'lesson.ipynb', as_version=4)
     with FakeKaggle() as server:
         url = server.plain('planet_sample.tgz', sample_tgz)
-        nb.cells.insert(0, nbformat.v4.new_code_cell(f'from planet_course.get.download import URLs; URLs.PLANET_SAMPLE = {url!r}'))
+        nb.cells.insert(0, nbformat.v4.new_code_cell(f'from planet_course.get import URLs; URLs.PLANET_SAMPLE = {url!r}'))
         say = 'import json; print(json.dumps(dict(path=str(folder.path), n=len(df), f2=f2)))'
         nb.cells.append(nbformat.v4.new_code_cell(say))
         execute(nb, root/'nbs', live=False)

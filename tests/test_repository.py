@@ -1,7 +1,6 @@
 """The repository keeps its own rules: notebooks, module, README and packaging agree."""
 import ast, importlib, json, os, re, shutil, subprocess, sys, tomllib
 from configparser import ConfigParser
-from pathlib import Path
 
 import pytest
 from conftest import root
@@ -156,14 +155,14 @@ def test_importing_the_package_loads_nothing():
     "Until a name is used; then that name is what its module exports."
     heavy = '("torch", "numpy", "pandas", "tqdm", "PIL")'
     assert in_python(f'import planet_course, sys; print([m for m in {heavy} if m in sys.modules])') == '[]'
-    code = 'from planet_course import ImageList; import planet_course.data.loader as d; print(ImageList is d.ImageList)'
+    code = 'from planet_course import ImageList; import planet_course.data.lists as d; print(ImageList is d.ImageList)'
     assert in_python(code) == 'True'
 
 
 def test_the_package_has_the_modules_and_the_names_it_lists():
     "Its `__init__.pyi` is the list; its docstring names every module, and a tour that can be typed."
     import planet_course
-    rooms = [part for part in dict.fromkeys(m.partition('.')[0] for m in order)]      # parts, and chapters at the top
+    rooms = list(dict.fromkeys(m.partition('.')[0] for m in order))      # parts, and chapters at the top
     assert set(planet_course.__all__) == set(dir(planet_course)) >= set(rooms)
     for name in set(planet_course.__all__) - set(rooms):
         thing = getattr(planet_course, name)

@@ -1,12 +1,11 @@
 """Networks: where weights come from; body and head; masks."""
 from .cnn import (AdaptiveConcatPool2d, Body, build_body, check_data, count_features, create_body, create_cnn,
-                  create_head, find_weights, grouped_learner)
-from .unet import (Boxes, ImageDataBunch, Mask, MeanIoU, ObjectItemList, PixelAccuracy, Points,
-                   PointsItemList, SegmentationItemList, UNet, bb_pad_collate, get_annotations, unet_learner)
+                  create_head, grouped_learner)
+from .unet import MeanIoU, PixelAccuracy, UNet, unet_learner
+from .weights import arch_function, arch_name, find_weights, load_file, load_imagenet
 
 __all__ = [
-    'AdaptiveConcatPool2d', 'Body', 'Boxes', 'ImageDataBunch', 'Mask', 'MeanIoU', 'ObjectItemList',
-    'PixelAccuracy', 'Points', 'PointsItemList', 'SegmentationItemList', 'UNet', 'bb_pad_collate',
+    'AdaptiveConcatPool2d', 'Body', 'MeanIoU', 'PixelAccuracy', 'UNet', 'arch_function', 'arch_name',
     'build_body', 'check_data', 'count_features', 'create_body', 'create_cnn', 'create_head', 'find_weights',
-    'get_annotations', 'grouped_learner', 'unet_learner',
+    'grouped_learner', 'load_file', 'load_imagenet', 'unet_learner',
 ]

@@ -10,6 +10,7 @@ __all__ = ['resample', 'dihedral_matrix', 'symmetry', 'rotation_matrix', 'zoom_m
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -85,13 +86,6 @@ def symmetry(
         part = xb.index_select(0, rows).flip([dim for bit, dim in ((1, -1), (2, -2)) if i & bit])
         out.index_copy_(0, rows, part.transpose(-1, -2) if i & 4 else part)
     return out
-
-def _which_symmetry(homography:Tensor|None, square:bool) -> Tensor|None:
-    "The number of each homography among the symmetries, shape (n,); None if one of them is something else."
-    if homography is None: return None
-    known = dihedral_matrix(torch.arange(8 if square else 4)).to(homography)
-    same = (homography[:, None] == known).flatten(2).all(2)
-    return same.int().argmax(1) if bool(same.any(1).all()) else None
 
 # %% ../../nbs/tiles/03_augment.ipynb #37a77e59
 def rotation_matrix(
@@ -186,14 +180,16 @@ class TfmParams:
         homography: output to input coordinates (x, y, 1), each -1 to 1; shape (n, 3, 3)
         brightness: added to the pixels' logits, shape (n,)
         contrast: then multiplies the logits, shape (n,)
+        symmetry: which of the eight, shape (n,), where the homography is nothing else
     """
     homography:Tensor|None = None   # output to input coordinates (x, y, 1), each -1 to 1; shape (n, 3, 3)
     brightness:Tensor|None = None   # added to the pixels' logits, shape (n,)
     contrast:Tensor|None = None     # then multiplies the logits, shape (n,)
+    symmetry:Tensor|None = None     # which of the eight, shape (n,), where the homography is nothing else
 
     def __getitem__(self, rows:slice) -> 'TfmParams':
         "The parameters of some of the tiles."
-        fields = self.homography, self.brightness, self.contrast
+        fields = self.homography, self.brightness, self.contrast, self.symmetry
         return TfmParams(*(None if p is None else p[rows] for p in fields))
 
 # %% ../../nbs/tiles/03_augment.ipynb #8cae82cd
@@ -208,36 +204,59 @@ def _draw(
     "Uniform between `low` and `high` with probability `p`, else `off`."
     return torch.where(whether < p, low + (high - low)*amount, off).squeeze(1)
 
+class _Draws(NamedTuple):
+    "Uniform numbers by their purpose, one row a tile: whether (`may_`), and how much."
+    symmetry:Tensor
+    may_rotate:Tensor
+    rotate:Tensor
+    may_zoom:Tensor
+    zoom:Tensor
+    zoom_x:Tensor       # where the zoom looks
+    zoom_y:Tensor
+    may_warp:Tensor
+    warp:Tensor         # four columns, all others have one
+    may_brighten:Tensor
+    brightness:Tensor
+    may_contrast:Tensor
+    contrast:Tensor
+
+_widths = [4 if name == 'warp' else 1 for name in _Draws._fields]   # 16 columns
+
 # %% ../../nbs/tiles/03_augment.ipynb #041164ef
-def _draw_geometry(tfms:'Transforms', u:Tensor, h:int, w:int) -> Tensor:
-    "Symmetry, rotation, zoom and warp of each row of `u`, multiplied into one homography."
+def _draw_geometry(tfms:'Transforms', u:_Draws, h:int, w:int) -> tuple[Tensor, Tensor|None]:
+    "Symmetry, rotation, zoom and warp, multiplied into one homography; the symmetries, if there is no more."
     p = tfms.p_affine
-    deg = _draw(u[:, 1:2], u[:, 2:3], -tfms.max_rotate, tfms.max_rotate, p)
-    m = dihedral_matrix((u[:, 0]*tfms.symmetries).long()) @ rotation_matrix(deg)
+    k = (u.symmetry*tfms.symmetries).long().squeeze(1)
+    deg = _draw(u.may_rotate, u.rotate, -tfms.max_rotate, tfms.max_rotate, p)
+    scale = _draw(u.may_zoom, u.zoom, 1., tfms.max_zoom, p, off=1.)
+    shift = _draw(u.may_warp, u.warp, -tfms.max_warp, tfms.max_warp, p)
+    m = dihedral_matrix(k) @ rotation_matrix(deg)
     m[:, 0, 1] *= h/w   # a turn is a turn in pixels, also where a unit of x and a unit of y differ
     m[:, 1, 0] *= w/h
-    m = m @ zoom_matrix(_draw(u[:, 3:4], u[:, 4:5], 1., tfms.max_zoom, p, off=1.), u[:, 5], u[:, 6])
+    m = m @ zoom_matrix(scale, u.zoom_x.squeeze(1), u.zoom_y.squeeze(1))
     if tfms.max_warp:
-        m = m @ warp_matrix(_draw(u[:, 7:8], u[:, 8:12], -tfms.max_warp, tfms.max_warp, p))
-    return m.float()
+        m = m @ warp_matrix(shift)
+    more = deg.any() or (scale != 1).any() or shift.any() or (h != w and (k > 3).any())
+    return m.float(), None if more else k
 
-def _draw_lighting(tfms:'Transforms', u:Tensor) -> tuple[Tensor, Tensor]:
-    "Brightness and contrast of each row of `u`."
+def _draw_lighting(tfms:'Transforms', u:_Draws) -> tuple[Tensor, Tensor]:
+    "Brightness and contrast."
     m = tfms.max_lighting
     p = tfms.p_lighting
     log_low = math.log(1 - tfms.max_lighting)
-    grey = _draw(u[:, 12:13], u[:, 13:14], .5*(1 - m), .5*(1 + m), p, off=.5)
-    contrast = _draw(u[:, 14:15], u[:, 15:16], log_low, -log_low, p).exp()
+    grey = _draw(u.may_brighten, u.brightness, .5*(1 - m), .5*(1 + m), p, off=.5)
+    contrast = _draw(u.may_contrast, u.contrast, log_low, -log_low, p).exp()
     return torch.logit(grey).float(), contrast.float()
 
 # %% ../../nbs/tiles/03_augment.ipynb #48ac1483
-def _draw_params(tfms:'Transforms', u:Tensor, h:int, w:int) -> TfmParams:
-    "What each row of `u` stands for; None for what is switched off."
+def _draw_params(tfms:'Transforms', u:_Draws, h:int, w:int) -> TfmParams:
+    "What the uniform numbers stand for; None for what is switched off."
     affine = tfms.max_rotate or tfms.max_zoom > 1 or tfms.max_warp
     moves = tfms.symmetries > 1 or (tfms.p_affine and affine)
     lights = tfms.p_lighting and tfms.max_lighting
-    return TfmParams(_draw_geometry(tfms, u, h, w) if moves else None,
-                     *(_draw_lighting(tfms, u) if lights else (None, None)))
+    homography, k = _draw_geometry(tfms, u, h, w) if moves else (None, None)
+    brightness, contrast = _draw_lighting(tfms, u) if lights else (None, None)
+    return TfmParams(homography, brightness, contrast, k)
 
 # %% ../../nbs/tiles/03_augment.ipynb #56b86038
 def _to_float(xb:Tensor) -> Tensor: return xb.float().div_(255) if xb.dtype == torch.uint8 else xb.float()
@@ -257,9 +276,9 @@ def _transform_batch(xb:Tensor, params:TfmParams) -> Tensor:
     chunk = max(1, len(xb))
     if xb.device.type == 'cpu':
         chunk = max(1, torch.get_num_threads()*2**17//(h*w))
-        k = _which_symmetry(params.homography, h == w)
-        if k is not None:
-            xb, params = symmetry(xb, k), replace(params, homography=None)
+        if params.symmetry is not None:
+            xb = symmetry(xb, params.symmetry)
+            params = replace(params, homography=None, symmetry=None)
     if params.homography is params.brightness is None: return _to_float(xb)
     out = torch.empty(xb.shape, device=xb.device, memory_format=torch.channels_last)
     for i in range(0, n, chunk):
@@ -326,7 +345,8 @@ class Transforms:
 
     def sample(self, n:int, h:int, w:int, generator:torch.Generator|None=None) -> TfmParams:
         "Draw the parameters of `n` tiles of `h` x `w` pixels on the CPU; `generator` None: torch's own."
-        return _draw_params(self, torch.rand(n, 16, generator=generator, dtype=torch.float64), h, w)
+        u = torch.rand(n, sum(_widths), generator=generator, dtype=torch.float64)
+        return _draw_params(self, _Draws(*u.split(_widths, dim=1)), h, w)
 
     @torch.no_grad()
     def apply(self, xb:Tensor, params:TfmParams) -> Tensor:

@@ -1,10 +1,11 @@
 """Loaders know what their targets mean and whether there are any; what is omitted stays; what is wrong is said."""
-import numpy as np
+import sys
+
 import pytest
 import torch
 from PIL import Image as PILImage
 
-from planet_course.data import Category, EmptyLabel, ImageList, Loader, MultiCategory
+from planet_course.data import Category, EmptyLabel, ImageList, Loader, MultiCategory, TileSource
 
 
 @pytest.fixture
@@ -145,10 +146,11 @@ def test_names_of_others_are_shown_and_do_nothing_else(colours):
 
 
 def test_no_constructor_changes_malloc(colours, monkeypatch):
-    from planet_course import core, data
-    assert not hasattr(data, 'keep_freed_memory')
+    from planet_course import device
     def refuse(): raise AssertionError('nobody asked for this')
-    monkeypatch.setattr(core, 'keep_freed_memory', refuse)
+    monkeypatch.setattr(device, 'keep_freed_memory', refuse)
+    using = {name for name, module in sys.modules.items() if name.startswith('planet_course.') and 'keep_freed_memory' in vars(module)}
+    assert using <= {'planet_course.device', 'planet_course.cli'}
     bunch(colours)
 
 
@@ -175,3 +177,22 @@ def test_tiles_without_labels_on_a_gpu(colours, cache):
     batches = list(data.test_dl(sorted(colours.rglob('*.png'))[:3]))
     assert all(xb.is_cuda and yb is None for xb, yb in batches) and len(batches) == 2
     assert all(yb.is_cuda for _, yb in data.test_dl(data.valid_ds))
+
+
+def test_the_cache_lies_where_it_is_told(colours, tmp_path):
+    "By all loaders of a bunch, and of those made of it; nothing is left below the data set's folder."
+    data = bunch(colours, cache_folder=tmp_path/'elsewhere').normalize(((.5,)*3, (.2,)*3))
+    for _ in data.train_dl: pass
+    files = sorted(colours.rglob('*.png'))
+    next(iter(data.test_dl(files[:2])))
+    assert list((tmp_path/'elsewhere').iterdir()) and not (colours/'.tiles').exists()
+    usual = bunch(colours)
+    assert torch.allclose(usual.one_batch('valid')[0], data.denorm(data.one_batch('valid')[0]), atol=1e-5)
+    assert (colours/'.tiles').is_dir() and usual.cache_folder == colours/'.tiles'
+
+
+def test_a_source_of_tiles_that_were_made():
+    source = TileSource(None, torch.device('cpu'))
+    source.tiles = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 3, 8, 8).contiguous()
+    xb, yb = next(iter(Loader(source, torch.tensor([3, 1]), None, 2)))
+    assert yb is None and torch.equal((xb[:, 0, 0, 0]*255).round(), torch.tensor([3., 1.]))

@@ -11,6 +11,7 @@ from PIL import Image as PILImage
 
 from planet_course import core, data
 from planet_course.data import Category, ImageList, ItemLists, MultiCategory
+from planet_course.files import PICTURE_FORMATS
 
 n = 12
 tags = ['clear primary', 'clear', 'haze primary', 'clear road', 'haze', 'clear primary water'] * 2
@@ -177,9 +178,9 @@ def test_folders_are_searched_with_their_links(place, capsys, monkeypatch):
 
 
 def test_endings(place):
-    ends = data._endings
+    ends = data.picture_endings
     opens = PILImage.registered_extensions()
-    assert {opens[end] for end in ends} == set(core.PICTURE_FORMATS)
+    assert {opens[end] for end in ends} == set(PICTURE_FORMATS)
     PILImage.new('RGB', (8, 8)).save(place/'map.TIF')
     assert len(ImageList.from_folder(place)) == n + 1
     for given in ('.tif', 'tif', ['.TIF']): assert ImageList.from_folder(place, given).ids == ['map.TIF']
@@ -280,7 +281,7 @@ def test_any_collection_of_names_is_several_labels(place, form):
     assert list(map(set, found.labels)) == [set(cell.split()) for cell in tags]
     if form in (iter,) or 'generator' in str(type(values[0])): values = [form(cell.split()) for cell in tags]
     column = listed(place, table(tags=pd.Series(values, dtype=object))).split_none().label_from_df()
-    assert column.classes == found.classes and torch.equal(column._part(range(n)).targets, found._part(range(n)).targets)
+    assert column.classes == found.classes and torch.equal(column.part(range(n)).targets, found.part(range(n)).targets)
 
 
 def test_one_name_in_any_form(place):
@@ -313,7 +314,7 @@ def test_vectors_of_zeros_and_ones(place):
         with pytest.raises(ValueError, match='vectors of 3 .* give classes='): labelled(place, rows, classes=names[:2])
         found = labelled(place, rows, classes=names)
         assert list(found.labels) == wanted and found.classes == names
-        assert torch.equal(found._part(range(n)).targets, torch.tensor(vectors, dtype=torch.float32))
+        assert torch.equal(found.part(range(n)).targets, torch.tensor(vectors, dtype=torch.float32))
     backwards = labelled(place, vectors[:, ::-1], classes=names[::-1])
     assert list(map(set, backwards.labels)) == list(map(set, wanted))
     assert labelled(place, [[0, 1], [2], [10]] * 4).classes == ['0', '1', '2', '10']       # names that are numbers
@@ -328,7 +329,7 @@ def test_one_column_a_label(place, capsys):
         df = table(**{name: list(map(kind, col)) for name, col in claims.items()})
         found = listed(place, df).split_by_idx([0]).label_from_df(cols=names)
         assert found.kind is MultiCategory and found.classes == names          # as they stand, not sorted
-        assert found._part(range(n)).targets.tolist() == [[float(claims[name][i]) for name in names] for i in range(n)]
+        assert found.part(range(n)).targets.tolist() == [[float(claims[name][i]) for name in names] for i in range(n)]
         out = capsys.readouterr().out
         assert out == '1 of 12 tiles have no label: their targets are zeros\n' \
             'no training tile has mine (1 in validation): kept as a class, its tiles count as missed\n'
@@ -344,7 +345,7 @@ def test_one_column_a_label(place, capsys):
 def test_names_are_cut_without_blanks(place, delim, cells, capsys):
     found = listed(place, table(tags=[cells, 'clear'] * 6)).split_none().label_from_df(label_delim=delim)
     assert found.classes == ['clear', 'primary'] and found.labels[:2] == (('clear', 'primary'), ('clear',))
-    assert found._part(range(n)).targets.sum(0).tolist() == [12, 6] and not capsys.readouterr().out
+    assert found.part(range(n)).targets.sum(0).tolist() == [12, 6] and not capsys.readouterr().out
 
 
 def test_a_delimiter_that_does_not_fit(place, capsys):
@@ -364,7 +365,7 @@ def test_a_delimiter_that_does_not_fit(place, capsys):
 
 def test_tiles_without_any_label(place, capsys):
     found = from_text(place, lines(['', ' ', *tags[2:]])).split_none().label_from_df(label_delim=' ')
-    assert found.labels[:3] == ((), (), ('haze', 'primary')) and found._part([0]).targets.sum() == 0
+    assert found.labels[:3] == ((), (), ('haze', 'primary')) and found.part([0]).targets.sum() == 0
     assert capsys.readouterr().out == '2 of 12 tiles have no label: their targets are zeros\n'
     labelled(place, [[], *map(str.split, tags[1:])])
     assert '1 of 12 tiles have no label' in capsys.readouterr().out
@@ -414,7 +415,7 @@ def test_a_vocabulary_has_an_order(place):
 
 
 def test_other_kinds_get_what_stands_in_the_table(place):
-    from planet_course.nets import Points, PointsItemList, SegmentationItemList
+    from planet_course.data import Points, PointsItemList, SegmentationItemList
     at = [(i, 2*i) for i in range(n)]
     df = table(point=pd.Series(at, dtype=object), text=[f'{y} {x}' for y, x in at], mask=[str(place/f'tiles/t{i}.jpg') for i in range(n)])
     split = PointsItemList.from_df(df, place, folder='tiles', suffix='.jpg').split_none()

@@ -1,5 +1,5 @@
 """Which body a network gets, what is frozen of it, and files of weights that are none."""
-import json, os, struct
+import os, struct
 from functools import partial
 from types import SimpleNamespace
 
@@ -11,8 +11,8 @@ from torchvision import models
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from planet_course.data import ImageList
-from planet_course.train import Learner
-from planet_course.nets import SegmentationItemList, unet_learner
+from planet_course.data import SegmentationItemList
+from planet_course.nets import unet_learner
 from planet_course.nets import create_cnn, find_weights
 
 
@@ -222,10 +222,10 @@ def test_damaged_file_in_the_cache(cache):
     with pytest.raises(ValueError, match='resnet18-f37072fd.pth is not a file of weights.* Remove .*resnet18-f37072fd.pth; it will be downloaded again'):
         create_cnn(data(), 'resnet18')
     with pytest.raises(RuntimeError, match='no ImageNet weights for resnet34: not in the cache'): create_cnn(data(), 'resnet34')
-    from planet_course.nets.cnn import _as_here
+    from planet_course.nets.weights import _with_todays_names
     net = models.densenet.DenseNet(4, (1, 1, 1, 1), 8)
     old = {k.replace('norm1', 'norm.1').replace('conv1.', 'conv.1.').replace('norm2', 'norm.2').replace('conv2.', 'conv.2.'): v for k, v in net.state_dict().items()}
-    assert old.keys() != net.state_dict().keys() == _as_here(old, net).keys()
+    assert old.keys() != net.state_dict().keys() == _with_todays_names(old, net).keys()
 
 
 def test_default_metric_follows_the_target(tmp_path):
@@ -257,3 +257,16 @@ def test_the_same_seed_gives_the_same_head():
     torch.manual_seed(3)
     learn = create_cnn(data(), models.resnet18, pretrained=False)
     assert torch.equal(learn.model[1][4].weight, head[4].weight) and torch.equal(learn.model[0][0].weight, body.conv1.weight)
+
+
+def test_accuracy_is_chosen_by_the_data(scene):
+    "One label a tile: accuracy; a point: none; a metric of one's own: that."
+    from planet_course.data import PointsItemList
+    split = ImageList.from_folder(scene[0]/'images').split_by_idx([0, 1])
+    data = split.label_from_func(lambda f: int(f.stem) % 2).transform(size=64).databunch(4)
+    assert create_cnn(data, models.resnet18, pretrained=False).validate().keys() == {'valid_loss', 'accuracy'}
+    assert create_cnn(data, models.resnet18, pretrained=False, metrics=()).metrics == []
+    points = PointsItemList.from_folder(scene[0]/'images').split_by_idx([0, 1]).label_from_func(lambda f: (48.5, 65.5))
+    learn = create_cnn(points.transform(size=64).databunch(4), models.resnet18, pretrained=False)
+    assert learn.metrics == [] and learn.get_preds()[0].shape == (2, 2)
+    assert learn.data.one_batch()[1].abs().max() < 1e-6      # the middle of the picture is the middle of the tile

@@ -11,7 +11,7 @@ from filelock import FileLock
 from PIL import ExifTags, Image, TiffImagePlugin
 
 from conftest import shared
-from planet_course.tiles import cache as cache_module
+from planet_course.tiles import cache as cache_module, image as image_module
 from planet_course.tiles import clear_cache, decode, open_picture, stored_size, TileCache
 
 size, repeat = 160, 4     # a build that takes some tenths of a second
@@ -406,15 +406,15 @@ def test_four_bands_of_sixteen_bits(tmp_path):
 def test_pixels_of_all_threads_together(monkeypatch):
     "Six threads, room for two: never more than two pictures at once, before and after scaling; one too large goes alone."
     picture, size, inside, most = Image.new('RGB', (40, 50)), 30, [], []
-    monkeypatch.setattr(cache_module, '_room', cache_module._Room(2*(40*50 + 30*38)))
-    rgb = cache_module._rgb
+    monkeypatch.setattr(image_module, '_room', image_module._Room(2*(40*50 + 30*38)))
+    rgb = image_module._rgb
     def slow_rgb(picture):
         inside.append(1)
         most.append(len(inside))
         time.sleep(.005)
         inside.pop()
         return rgb(picture)
-    monkeypatch.setattr(cache_module, '_rgb', slow_rgb)
+    monkeypatch.setattr(image_module, '_rgb', slow_rgb)
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda _: decode(picture.copy(), size), range(24)))
         assert max(most) == 2
@@ -427,7 +427,7 @@ def test_pixels_of_all_threads_together(monkeypatch):
 @pytest.mark.parametrize('error', [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")])
 def test_no_memory_is_not_a_damaged_picture(error, files, tmp_path, monkeypatch):
     def fails(picture): raise error
-    monkeypatch.setattr(cache_module, '_rgb', fails)
+    monkeypatch.setattr(image_module, '_rgb', fails)
     with pytest.raises(MemoryError, match='too little memory for .*jpg'): decode(files[0])
     with pytest.raises(MemoryError): TileCache(files[:3], 32, tmp_path).build(progress=False)
     assert not list(tmp_path.glob('*.tmp'))

@@ -1,5 +1,5 @@
 """What goes wrong in real life, through the whole of it: nothing is lost, and the message says what to do."""
-import math, os, shutil, signal, subprocess, sys, textwrap, time
+import math, shutil, signal, subprocess, sys, textwrap, time
 from pathlib import Path
 
 import pandas as pd
@@ -175,7 +175,7 @@ def test_a_real_ctrl_c(tiles):
 
 
 def test_same_seed_same_losses_in_two_processes(tiles):
-    code = ('import sys; from test_faults import bunch, learner; from planet_course.core import seed_everything; seed_everything(3); '
+    code = ('import sys; from test_faults import bunch, learner; from planet_course.device import seed_everything; seed_everything(3); '
             'learn = learner(bunch(sys.argv[1])); learn.fit_one_cycle(2, 1e-2); print(learn.recorder.fits[-1].losses)')
     runs = [subprocess.run([sys.executable, '-c', code, tiles], cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
             for _ in range(2)]
@@ -286,7 +286,7 @@ def test_ctrl_c_is_one_line_in_a_notebook(tiles, capsys, tmp_path, monkeypatch):
 
 def test_a_script_ends_as_after_any_ctrl_c(tiles):
     code = ('import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from test_faults import bunch, learner; '
-            'from planet_course.train.learner import Callback; Press = type("Press", (Callback,), dict(after_batch=lambda self, learn: signal.raise_signal(signal.SIGINT))); '
+            'from planet_course.train import Callback; Press = type("Press", (Callback,), dict(after_batch=lambda self, learn: signal.raise_signal(signal.SIGINT))); '
             'learner(bunch(sys.argv[1])).fit(1, 1e-3, callbacks=[Press()])')
     run = subprocess.run([sys.executable, '-c', code, tiles], cwd=Path(__file__).parent, capture_output=True, text=True)
     assert run.returncode == -signal.SIGINT, 'which a shell shows as 130'

@@ -342,7 +342,7 @@ def test_free_memory_is_read_when_the_tiles_are_there(tiles, monkeypatch):
     def free(device):
         seen.append('tiles' in vars(data.source))
         return 10**9
-    monkeypatch.setattr('planet_course.train.learner.free_memory', free)
+    monkeypatch.setattr('planet_course.train.finder.free_memory', free)
     suggest_bs(learner(data))
     assert seen == [True]
 

@@ -1,5 +1,5 @@
 """Stage files: what is in one is checked before anything in the learner changes, whoever wrote it."""
-import io, os, random, subprocess, sys, textwrap
+import os, random, subprocess, sys, textwrap
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,8 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from planet_course.train import Learner
-from planet_course.tiles.cache import _digest
+from planet_course.train import Learner, state_digest
 
 
 def data(path, n=16, classes=('a', 'b')):
@@ -39,7 +38,7 @@ def change(file, edit, digest=True):
     state = torch.load(file, weights_only=True)
     edit(state)
     del state['digest']
-    if digest: state['digest'] = _digest(state)
+    if digest: state['digest'] = state_digest(state)
     torch.save(state, file)
 
 
@@ -231,9 +230,9 @@ def test_digest_tells_apart():
     one = {'a': torch.arange(4.), 'b': [1, 'x', None, True]}
     others = ({'a': torch.arange(4.).view(2, 2), 'b': one['b']}, {'a': torch.arange(4.).double(), 'b': one['b']}, {**one, 'b': [1, 'x', None, 1]},
               {**one, 'b': (1, 'x', None, True)}, {**one, 'b': ['1', 'x', None, True]}, {**one, 'c': None}, {'c': one['a'], 'b': one['b']})
-    assert len({_digest(one), *map(_digest, others)}) == 8
-    assert _digest({'a': torch.arange(4.).view(2, 2).t()}) == _digest({'a': torch.tensor([[0., 2.], [1., 3.]])})   # however it lies in memory
-    with pytest.raises(ValueError, match='state.a is a set; tensors, text and numbers can be kept'): _digest({'a': {1}})
+    assert len({state_digest(one), *map(state_digest, others)}) == 8
+    assert state_digest({'a': torch.arange(4.).view(2, 2).t()}) == state_digest({'a': torch.tensor([[0., 2.], [1., 3.]])})   # however it lies in memory
+    with pytest.raises(ValueError, match='state.a is a set; tensors, text and numbers can be kept'): state_digest({'a': {1}})
 
 
 def as_before(learn, file):
@@ -386,10 +385,10 @@ def test_stage_of_a_gpu_on_a_cpu_and_back(tmp_path):
 
 def test_memory_of_another_device(tmp_path):
     "With the `meta` device in place of a GPU: what the optimizer remembers is made where its weights are."
-    from planet_course.train.learner import _opt_as_made
+    from planet_course.train import fresh_memory
     learn = small(tmp_path, partial(torch.optim.AdamW, foreach=False))
     learn.model.to('meta')
-    _, made = _opt_as_made(learn)
+    _, made = fresh_memory(learn.layer_groups, learn._make_opt)
     assert {v.device.type for kept in made.values() for k, v in kept.items() if k != 'step'} == {'meta'}
 
 
