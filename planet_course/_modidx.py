@@ -676,6 +676,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'planet_course/get/archives.py'),
                                             'planet_course.get.archives._archive_and_folder': ( 'get/archives.html#_archive_and_folder',
                                                                                                 'planet_course/get/archives.py'),
+                                            'planet_course.get.archives._extract': ( 'get/archives.html#_extract',
+                                                                                     'planet_course/get/archives.py'),
                                             'planet_course.get.archives._most': ( 'get/archives.html#_most',
                                                                                   'planet_course/get/archives.py'),
                                             'planet_course.get.archives._open_7z': ( 'get/archives.html#_open_7z',

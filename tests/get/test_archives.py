@@ -6,7 +6,8 @@ import pytest
 from get_helpers import (aes, arranged, content, copied, kinds, lay, lzma2, pack, put, refused, sevenzip, sign_in, snapshot, tar,
                          visible, wanted, zipped)
 
-from planet_course.get import archives as archives_module, Config, CorruptError, DataError, layout as layout_module, planet_data, UnsafeArchiveError, untar_data
+from planet_course.get import (archives as archives_module, Config, CorruptError, DataError, layout as layout_module, planet_data, UnsafeArchiveError,
+                               untar_data)
 
 pytest_plugins = ['get_fixtures']
 pytestmark = pytest.mark.usefixtures('machine')
