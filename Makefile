@@ -11,7 +11,7 @@ help:
 	@sed -n 's/^# make/make/p' Makefile
 
 install: .venv/.installed
-.venv/.installed: settings.ini setup.py
+.venv/.installed: settings.ini setup.py pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --editable '.[dev]'
 	@touch $@

@@ -9,6 +9,7 @@ ini = ConfigParser(delimiters=['='])
 ini.read(here/'settings.ini', encoding='utf-8')
 cfg = ini['DEFAULT']
 onnx = cfg['onnx_requirements'].split()
+pythons = ['3.11', '3.12', '3.13']
 
 setup(
     name=cfg['lib_name'],
@@ -19,7 +20,13 @@ setup(
     author=cfg['author'],
     author_email=cfg['author_email'],
     url=cfg['git_url'],
-    license='Apache-2.0',
+    license=cfg['license'],
+    classifiers=[
+        'Development Status :: 3 - Alpha',
+        'Intended Audience :: Developers',
+        'Natural Language :: English',
+        *(f'Programming Language :: Python :: {version}' for version in pythons),
+    ],
     keywords=cfg['keywords'].split(),
     python_requires=f'>={cfg["min_python"]}',
     packages=find_packages(include=[f'{cfg["lib_name"]}*']),

@@ -120,9 +120,9 @@ def give_back_memory() -> bool: # False where the C library is not glibc: then n
     libc = _glibc()
     if libc is None: return False
     starts = {_M_MMAP_MAX: 65536, _M_TRIM_THRESHOLD: 128*1024, _M_MMAP_THRESHOLD: 128*1024}
-    done = all([libc.mallopt(name, value) for name, value in starts.items()])
+    done = [libc.mallopt(name, value) for name, value in starts.items()]
     libc.malloc_trim(0)
-    return done
+    return all(done)
 
 # %% ../nbs/02_device.ipynb #53306cec
 def free_memory(

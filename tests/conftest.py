@@ -9,7 +9,7 @@ root = Path(__file__).parents[1]
 shared = root.parent/'shared'
 knobs = ('DATA', 'ARCH', 'SIZES', 'EPOCHS', 'BS', 'LR_STEPS', 'N_TILES', 'WEIGHTS', 'PRETRAINED', 'IN_TEST')  # of the lesson
 # Two workers (pytest.ini) share the cores: PyTorch's threads of two processes on one core wait for each other, and take ten times as long.
-os.environ['OMP_NUM_THREADS'] = str(max(1, (os.cpu_count() or 1)//int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', 1))))
+os.environ['OMP_NUM_THREADS'] = str(max(1, (os.cpu_count() or 1)//int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1'))))
 # A shell's job in the background ignores Ctrl-C, and so does all that it starts; some tests press it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN: signal.signal(signal.SIGINT, signal.default_int_handler)
 

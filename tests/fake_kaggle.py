@@ -108,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers.get('Content-Length') or 0)) or b'{}')
         call = urlsplit(self.path).path.rsplit('/', 1)[-1]
-        if self.begin(call): return
+        if self.begin(call): return None
         basic = base64.b64encode(f'{user}:{key}'.encode()).decode()
         if self.headers.get('Authorization') not in (f'Bearer {token}', f'Basic {basic}'): return self.refuse(401)
         if call == 'StartSubmissionUpload' and body.get('competitionName') == competition:
@@ -132,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self):
         data = self.rfile.read(int(self.headers['Content-Length']))
         token_ = urlsplit(self.path).path.rsplit('/', 1)[-1]
-        if self.begin('upload'): return
+        if self.begin('upload'): return None
         if self.entry['auth'] or self.server.uploads[token_]['contentLength'] != len(data): return self.refuse(400)
         self.server.uploads[token_] = data
         self.send(200)
@@ -146,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
         address = urlsplit(self.path)
         _, place, name = unquote(address.path).split('/', 2)
         known = {**self.server.tables, 'archive.zip': self.server.mirror} if place == 'store' else self.server.files
-        if self.begin(name.rsplit('/', 1)[-1]): return
+        if self.begin(name.rsplit('/', 1)[-1]): return None
         link = int(parse_qs(address.query).get('X-Goog-Signature', ['0'])[0])
         if place == 'store' and (link <= self.server.expired or self.entry['auth']): return self.send(400, b'<Error>no</Error>')
         if known.get(name) is None: return self.send(404, b'<Error>NoSuchKey</Error>')

@@ -1,5 +1,5 @@
 """The repository keeps its own rules: notebooks, module, README and packaging agree."""
-import ast, importlib, json, os, re, shutil, subprocess, sys
+import ast, importlib, json, os, re, shutil, subprocess, sys, tomllib
 from configparser import ConfigParser
 
 import pytest
@@ -20,7 +20,7 @@ def sources(base):
 
 def test_module_is_what_the_notebooks_export(tmp_path):
     "`make export` changes nothing: run on a copy, and compare."
-    for name in ('settings.ini', 'setup.py'): shutil.copy(root/name, tmp_path/name)
+    for name in ('settings.ini', 'setup.py', 'pyproject.toml'): shutil.copy(root/name, tmp_path/name)
     for name in ('planet_course', 'nbs', 'tools'):
         shutil.copytree(root/name, tmp_path/name, ignore=shutil.ignore_patterns('__pycache__', '.ipynb_checkpoints'))
     run = subprocess.run([sys.executable, tmp_path/'tools'/'export.py'], cwd=tmp_path, check=True, capture_output=True, text=True)
@@ -86,6 +86,25 @@ def test_environment_agrees_with_settings():
     assert float(python[9:]) >= float(settings()['min_python'][2:])
 
 
+def test_nothing_is_said_twice():
+    "Name, version and what is needed are in settings.ini alone; pyproject.toml is for pip and nbdev, nbs/nbdev.yml for the site."
+    told = tomllib.loads((root/'pyproject.toml').read_text(encoding='utf-8'))
+    assert told.keys() == {'build-system', 'tool'} and told['tool'].keys() == {'nbdev'}
+    assert told['build-system'].keys() == {'requires', 'build-backend'}
+    assert not set(told['tool']['nbdev']) & {*settings(), 'name', 'dependencies'}
+    assert told['tool']['nbdev']['lib_path'] == settings()['lib_name']      # the folder, which bears the name
+    site = dict(re.findall(r'^  ([\w-]+): "?(.+?)"?$', (root/'nbs'/'nbdev.yml').read_text(encoding='utf-8'), flags=re.M))
+    said = {'title': settings()['lib_name'], 'description': settings()['description'], 'repo-url': settings()['git_url']}
+    assert {key: site[key] for key in said} == said
+
+
+def test_pythons_that_are_tried_are_those_that_are_named():
+    "By setup.py's classifiers, and by the runs that somebody's push starts."
+    named = re.findall(r"'(3\.\d+)'", (root/'setup.py').read_text(encoding='utf-8'))
+    matrix = re.search(r'python: \[(.+)\]', (root/'.github'/'workflows'/'test.yaml').read_text(encoding='utf-8'))[1]
+    assert re.findall(r"'(3\.\d+)'", matrix) == named and named[0] == settings()['min_python']
+
+
 def test_install_gives_the_module(tmp_path):
     "`pip install .` puts the importable module, with its version, where Python finds it."
     source = tmp_path/'source'
@@ -143,7 +162,7 @@ def test_importing_the_package_loads_nothing():
 def test_the_package_has_the_modules_and_the_names_it_lists():
     "Its `__init__.pyi` is the list; its docstring names every module, and a tour that can be typed."
     import planet_course
-    rooms = [part for part in dict.fromkeys(m.partition('.')[0] for m in order)]      # parts, and chapters at the top
+    rooms = list(dict.fromkeys(m.partition('.')[0] for m in order))      # parts, and chapters at the top
     assert set(planet_course.__all__) == set(dir(planet_course)) >= set(rooms)
     for name in set(planet_course.__all__) - set(rooms):
         thing = getattr(planet_course, name)

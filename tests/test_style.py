@@ -1,5 +1,5 @@
 """How the code reads: one idea a line, functions that fit on a screen, no private name across a module's wall."""
-import ast
+import ast, subprocess, sys
 
 import pytest
 from house import chapters, exported, modules, root
@@ -78,3 +78,10 @@ def test_one_idea_a_line(file):
 def test_no_private_name_crosses_a_wall(file):
     imports = [n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.ImportFrom) and (n.level or n.module.startswith('planet_course'))]
     places(file, [(n.lineno, f'imports {a.name}') for n in imports for a in n.names if a.name.startswith('_') and a.name != '__version__'])
+
+
+def test_ruff_finds_no_fault():
+    "By the rules in ruff.toml."
+    command = [sys.executable, '-m', 'ruff', 'check', '--no-cache', 'planet_course', 'tests', 'bench', 'tools']
+    run = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr

@@ -1,13 +1,15 @@
 """Write the module and README.md from the notebooks: what `make export` runs.
 
-    nbdev_export     the cells, as modules
+    nbdev-export     the cells, as modules
+    versioned        the package's version, from settings.ini
     documented       each docstring says what the comments beside parameters, fields and the result say
-    nbdev_clean      the notebooks, without what changes from run to run
+    nbdev-clean      the notebooks, without what changes from run to run
     readme           README.md from nbs/index.ipynb
 
 A comment is read where the code is; `?`, Shift+Tab, help() and editors show docstrings. So the comment is written, and the docstring copied from it.
 """
-import ast, io, subprocess, sys, tokenize
+import ast, io, re, subprocess, sys, tokenize
+from configparser import ConfigParser
 from pathlib import Path
 
 import readme
@@ -100,15 +102,26 @@ def documented(text:str) -> str:
     return '\n'.join(lines) + '\n'
 
 
+def versioned(text:str) -> str:
+    "The package's `__init__.py` with the version of settings.ini, which nbdev does not read."
+    ini = ConfigParser(delimiters=['='])
+    ini.read(root/'settings.ini', encoding='utf-8')
+    new, found = re.subn(r'^__version__ = .*', f'__version__ = "{ini["DEFAULT"]["version"]}"', text, flags=re.M)
+    if found != 1: raise ValueError(f'planet_course/__init__.py has {found} lines that begin with `__version__ = `; write one.')
+    return new
+
+
 def run(command:str) -> None:
     subprocess.run([Path(sys.executable).with_name(command)], cwd=root, check=True)
 
 
 def main() -> None:
-    run('nbdev_export')
+    run('nbdev-export')
+    init = root/'planet_course'/'__init__.py'
+    init.write_text(versioned(init.read_text(encoding='utf-8')), encoding='utf-8')
     for file in sorted((root/'planet_course').rglob('*.py')):
         if not file.name.startswith('_'): file.write_text(documented(file.read_text(encoding='utf-8')), encoding='utf-8')
-    run('nbdev_clean')
+    run('nbdev-clean')
     readme.main()
 
 

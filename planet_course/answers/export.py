@@ -234,7 +234,8 @@ def export_onnx(
         `out`
     """
     try:
-        import onnxruntime, onnxscript  # noqa: the exporter needs the second
+        import onnxruntime
+        import onnxscript  # noqa: F401, the exporter needs it
     except ImportError as e: raise ImportError(f"{e}. pip install 'planet_course[onnx]' brings it.") from e
     facts, model = load_model(file)
     out = Path(out or Path(file).with_suffix('.onnx'))

@@ -9,7 +9,7 @@ __all__ = ['add_correction', 'read_corrections', 'with_corrections']
 import csv, io, os
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime, UTC
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +73,7 @@ def add_correction(
         model: what gave the prediction
         note: anything
     """
-    when = datetime.now(timezone.utc).isoformat(timespec='seconds')
+    when = datetime.now(UTC).isoformat(timespec='seconds')
     record = dict(zip(_columns, (image_name, predicted, actual, when, model, note)))
     file = Path(file)
     line = io.StringIO()

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+
 from ..tiles import TileCache
 from ..device import default_device, to_device
 from ..core import show_images, some_of

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from ..tiles import stored_size
 from ..core import some_of
 from .tables import pictures_below

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
 from ..core import one_line, some_of
 from .tables import (column_of, files_of_tiles, picture_endings, pictures_below, read_table,
                                        truth_values)

@@ -12,6 +12,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+
 from ..tiles import TileCache
 from ..device import free_memory, to_device
 from .targets import Category, Target

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
 from ..files import files_below
 from ..core import one_line, some_of
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+
 from ..tiles import decode
 from ..core import one_line, plot_text, show_images
 

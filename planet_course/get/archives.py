@@ -107,6 +107,9 @@ class _Limited:
         return data
 
 # %% ../../nbs/get/06_archives.ipynb #4166b189
+def _extract(tar:tarfile.TarFile, member:tarfile.TarInfo) -> bytes:
+    return tar.extractfile(member).read()
+
 def archive_members(
     archive:Path, # a .tar.7z, .tar, .tgz or .zip, whatever its name
 ) -> Iterator[_Member]:
@@ -130,7 +133,7 @@ def archive_members(
     with opener(archive) as stream, tarfile.open(None, 'r|', _Limited(stream, most)) as tar:
         for m in tar:
             kind = 'folder' if m.isdir() else 'file' if m.isreg() and not m.issparse() else 'other'
-            yield _Member(m.name, kind, m.size, lambda: tar.extractfile(m).read())
+            yield _Member(m.name, kind, m.size, partial(_extract, tar, m))
         rest = tar.fileobj.read(512) # tarfile takes a damaged header for the end; that is 1,024 zeros or more
         if not rest or rest.strip(b'\0'): raise tarfile.ReadError('it ends in the middle')
         while tar.fileobj.read(1 << 20):

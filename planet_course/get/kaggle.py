@@ -139,13 +139,13 @@ def _login() -> dict:
 # %% ../../nbs/get/08_kaggle.ipynb #8abc0f2b
 def _ask_kaggle(
     call:Callable,     # called with the client
-    headers:dict={},   # with a Range among them, the answer begins there
+    headers:dict|None=None, # with a Range among them, the answer begins there
 ):
     "Ask Kaggle; a file comes back as an open `requests.Response`. Raises `requests.RequestException`."
     with _kaggle_client(_login()) as client:
         try:
             answer = call(client)
-            if 'Range' not in headers: return answer
+            if not headers or 'Range' not in headers: return answer
             answer.close()
             return open_url(answer.url, headers)
         except requests.HTTPError as e: # Kaggle is asked with POST, the store with GET

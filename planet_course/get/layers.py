@@ -150,7 +150,7 @@ def _habitation(t, rng):
     cast = [(r @ t.axes + t.hubs[0] + .004*t.sun[::-1], None, soil*.4) for r in roofs]
     which = rng.choice(4, n, p=[.4, .3, .15, .15])
     light = rng.uniform(.85, 1.05, n)
-    tops = [(r @ t.axes + t.hubs[0], None, kinds[w]*l) for r, w, l in zip(roofs, which, light)]
+    tops = [(r @ t.axes + t.hubs[0], None, kinds[w]*shade) for r, w, shade in zip(roofs, which, light)]
     roof = t.draw([shape for pair in zip(cast, tops) for shape in pair])
     t.paint(roof[3]/255, roof[:3])
 

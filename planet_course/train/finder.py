@@ -128,7 +128,7 @@ def kept_bytes(
         return t
     def as_it_is(t): return t
     with torch.autograd.graph.saved_tensors_hooks(note, as_it_is):
-        loss = learn.loss_of(learn.forward(xb), yb)     # as long as it is here, the blocks are too
+        _loss = learn.loss_of(learn.forward(xb), yb)    # as long as it is here, the blocks are too
     return sum(blocks.values())
 
 def suggest_bs(

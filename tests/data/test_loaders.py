@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image as PILImage
 
-from planet_course.data import Category, EmptyLabel, ImageList, Loader, MultiCategory
+from planet_course.data import Category, EmptyLabel, ImageList, Loader, MultiCategory, TileSource
 
 
 @pytest.fixture
@@ -177,3 +177,22 @@ def test_tiles_without_labels_on_a_gpu(colours, cache):
     batches = list(data.test_dl(sorted(colours.rglob('*.png'))[:3]))
     assert all(xb.is_cuda and yb is None for xb, yb in batches) and len(batches) == 2
     assert all(yb.is_cuda for _, yb in data.test_dl(data.valid_ds))
+
+
+def test_the_cache_lies_where_it_is_told(colours, tmp_path):
+    "By all loaders of a bunch, and of those made of it; nothing is left below the data set's folder."
+    data = bunch(colours, cache_folder=tmp_path/'elsewhere').normalize(((.5,)*3, (.2,)*3))
+    for _ in data.train_dl: pass
+    files = sorted(colours.rglob('*.png'))
+    next(iter(data.test_dl(files[:2])))
+    assert list((tmp_path/'elsewhere').iterdir()) and not (colours/'.tiles').exists()
+    usual = bunch(colours)
+    assert torch.allclose(usual.one_batch('valid')[0], data.denorm(data.one_batch('valid')[0]), atol=1e-5)
+    assert (colours/'.tiles').is_dir() and usual.cache_folder == colours/'.tiles'
+
+
+def test_a_source_of_tiles_that_were_made():
+    source = TileSource(None, torch.device('cpu'))
+    source.tiles = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 3, 8, 8).contiguous()
+    xb, yb = next(iter(Loader(source, torch.tensor([3, 1]), None, 2)))
+    assert yb is None and torch.equal((xb[:, 0, 0, 0]*255).round(), torch.tensor([3., 1.]))

@@ -102,22 +102,34 @@ def nobody():
         return f'http://127.0.0.1:{s.getsockname()[1]}'
 
 
+@pytest.fixture(scope='session')
+def mirror(little, noise):
+    "The data set on Kaggle, one .zip of 2.5 MB."
+    return zipped(arranged(little, 'mirror') | {'planet/planet/notes.bin': noise})
+
+
 @pytest.fixture
-def kaggle(server, little, noise, monkeypatch):
+def kaggle(server, little, mirror, monkeypatch):
     "Kaggle as the learner with a token finds it: doubled names, the small table zipped, the mirror as one .zip of 2.5 MB."
     send_kaggle_to(server.url, monkeypatch)
     monkeypatch.setenv('KAGGLE_API_TOKEN', token)
     table = 'sample_submission_v2.csv'
     server.tables = {'train_v2.csv/train_v2.csv': little['train_v2.csv'], f'{table}/{table}.zip': zipped({table: little[table]}),
                      'Kaggle-planet-train-tif.torrent': b'no'}
-    server.mirror = zipped(arranged(little, 'mirror') | {'planet/planet/notes.bin': noise})
+    server.mirror = mirror
     return server
 
 
+@pytest.fixture(scope='session')
+def packed_sample(little, noise):
+    "fast.ai's sample: a .tgz of 2.5 MB, with a picture that does not compress."
+    return pack(arranged(little, 'fastai') | {'planet_sample/noise.png': noise}, '.tgz')
+
+
 @pytest.fixture
-def sample(server, little, noise, monkeypatch):
-    "fast.ai's sample as `untar_data` finds it: a .tgz of 2.5 MB, with a picture that does not compress."
-    server.sample = pack(arranged(little, 'fastai') | {'planet_sample/noise.png': noise}, '.tgz')
+def sample(server, packed_sample, monkeypatch):
+    "fast.ai's sample as `untar_data` finds it."
+    server.sample = packed_sample
     monkeypatch.setattr(URLs, 'PLANET_SAMPLE', server.plain('planet_sample.tgz', server.sample))
     return server
 
