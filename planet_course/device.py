@@ -96,7 +96,8 @@ def _glibc() -> ctypes.CDLL|None:   # None where the C library is another
 def keep_freed_memory() -> bool: # False where the C library is not glibc: then nothing changes
     """Let freed blocks of any size wait for their next use, in all of this process; one printed line says so.
 
-    In threads other than Python's main one, blocks of 64 MB and more go back all the same. Source: mallopt(3), M_MMAP_MAX and M_TRIM_THRESHOLD.
+    In threads other than Python's main one, blocks of 64 MB and more go back all the same.
+    Source: mallopt(3), M_MMAP_MAX and M_TRIM_THRESHOLD.
 
     Returns:
         False where the C library is not glibc: then nothing changes
