@@ -100,12 +100,17 @@ def odd_tensors():
     yield 'nothing', None, 'NoneType in the file'
 
 
+def with_odd_memory(tmp_path, weight, key, value):
+    "A trained learner whose stage 'odd' remembers `value` of a weight."
+    learn = trained(tmp_path)
+    def edit(state): state['opt']['state'][weight][key] = value
+    change(learn.save('odd'), edit)
+    return learn
+
+
 @pytest.mark.parametrize('value, match', [pytest.param(*odd[1:], id=odd[0]) for odd in odd_tensors()])
 def test_memory_that_the_optimizer_cannot_have(tmp_path, value, match):
-    learn = trained(tmp_path)
-    file = learn.save('odd')
-    def edit(state): state['opt']['state']['0.weight']['exp_avg'] = value
-    change(file, edit)
+    learn = with_odd_memory(tmp_path, '0.weight', 'exp_avg', value)
     refused(learn, 'odd', match)
     refused(learn, 'odd', r"load\('odd', with_opt=False\) takes the weights alone")
     learn.load('odd', with_opt=False).fit(1, 1e-3)
@@ -114,11 +119,7 @@ def test_memory_that_the_optimizer_cannot_have(tmp_path, value, match):
 @pytest.mark.parametrize('value, match', [(torch.tensor(-3.), 'no numbers that training gives'), (torch.tensor(float('nan')), 'no numbers'),
                                           (torch.ones(4), r'step: \(4,\) in the file'), (torch.tensor(3), 'int64 in the file'), (3, 'int in the file')])
 def test_step_counters(tmp_path, value, match):
-    learn = trained(tmp_path)
-    file = learn.save('odd')
-    def edit(state): state['opt']['state']['5.bias']['step'] = value
-    change(file, edit)
-    refused(learn, 'odd', match)
+    refused(with_odd_memory(tmp_path, '5.bias', 'step', value), 'odd', match)
 
 
 def test_keys_and_names_of_a_memory(tmp_path):
