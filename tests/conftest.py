@@ -1,5 +1,5 @@
 """What all tests share: where things are, and the closing line."""
-import os, signal, tarfile
+import multiprocessing, os, signal, tarfile
 from collections import Counter
 from pathlib import Path
 
@@ -49,6 +49,14 @@ def small_file(learn, tmp_path_factory):
     from torchvision import models
     small = create_cnn(learn.data, models.mobilenet_v2, pretrained=False, lin_ftrs=(16,))
     return export_model(small, tmp_path_factory.mktemp('small')/'model.safetensors')
+
+
+@pytest.fixture(scope='session')
+def spawn():
+    "Starts processes that have the modules loaded already."
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(['planet_course.tiles', 'pytest'])
+    return context
 
 
 @pytest.fixture

@@ -1,19 +1,11 @@
 """Files that are whole or not there, whoever is killed on the way; a place to write."""
-import errno, multiprocessing, os, resource, signal, stat
+import errno, os, resource, signal, stat
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from planet_course import files
 from planet_course.files import staged, writable_folder
-
-
-@pytest.fixture(scope='module')
-def spawn():
-    "Starts processes that have the module loaded already."
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['planet_course.files', 'pytest'])
-    return context
 
 
 def write_half(file, began, go_on):

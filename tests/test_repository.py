@@ -216,6 +216,18 @@ def test_links_between_chapters_lead_somewhere():
         assert not broken, f'{file.name} links to {broken}'
 
 
+def test_chapters_that_are_named_are_there():
+    "By whatever speaks of one: a chapter that moves takes its name along."
+    stems = {file.stem for file in chapters}
+    listed = subprocess.run(['git', 'ls-files'], cwd=root, capture_output=True, text=True, check=True).stdout.split() if (root/'.git').exists() else []
+    texts = [root/name for name in listed if name.endswith(('.md', '.ipynb', '.yml', '.yaml', '.ini', 'Makefile')) or name.startswith('tools/')]
+    for file in texts or [root/'README.md', *chapters]:
+        text = file.read_text(encoding='utf-8')
+        named = re.findall(r'([\w-]+)\.ipynb\b', text) + re.findall(r'_run/(\w+)\.html', text) + re.findall(r'\b(\d\d_[a-z]+\w*)', text)
+        gone = {name for name in named if not name.isupper()} - stems
+        assert not gone, f'{file.relative_to(root)} names {gone}'
+
+
 def test_the_sidebar_lists_every_chapter_in_the_order_of_the_house():
     sidebar = re.findall(r'([\w/]+\.ipynb)', (root/'nbs'/'sidebar.yml').read_text(encoding='utf-8'))
     assert sorted(sidebar) == sorted(str(p.relative_to(root/'nbs')) for p in chapters)

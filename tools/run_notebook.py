@@ -1,7 +1,7 @@
 """Run a notebook top to bottom in a fresh kernel, show its progress in the terminal, keep the result.
 
     python tools/run_notebook.py nbs/lesson.ipynb --out _run --html     an executed copy and its page, in _run/
-    python tools/run_notebook.py nbs/04_augment.ipynb --inplace            store the outputs in the chapter itself
+    python tools/run_notebook.py nbs/tiles/03_augment.ipynb --inplace      store the outputs in the chapter itself
 """
 import argparse, os, re, sys, time
 from base64 import b64decode, b64encode

@@ -1,5 +1,5 @@
 """Tile caches that were killed, raced for, damaged, outdated or moved: never a wrong tile, never an error without a way on."""
-import io, multiprocessing, os, random, resource, shutil, signal, threading, time
+import io, os, random, resource, shutil, signal, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,14 +19,6 @@ size, repeat = 160, 4     # a build that takes some tenths of a second
 def files(tiles):
     "The sixty tiles, several times over."
     return [str(tiles/'train-jpg'/f'{name}.jpg') for name in pd.read_csv(tiles/'train_v2.csv').image_name]*repeat
-
-
-@pytest.fixture(scope='module')
-def spawn():
-    "Starts processes that have the module loaded already, so that they build at once."
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['planet_course.tiles.cache', 'planet_course.get.sample', 'pandas', 'pytest'])
-    return context
 
 
 def build(files, folder, started=None, max_bytes=None, answer=None):

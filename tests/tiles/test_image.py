@@ -1,5 +1,5 @@
 """Pictures that are no picture, no bytes, sideways or too large: upright RGB, or an error that names the file and says why."""
-import io, multiprocessing, os, struct, time, zlib
+import io, os, struct, time, zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,14 +10,6 @@ from PIL import ExifTags, Image, TiffImagePlugin
 from conftest import shared
 from planet_course.tiles import image as image_module
 from planet_course.tiles import decode, fit_window, open_picture, resize, stored_size, tile_size, TileSize
-
-
-@pytest.fixture(scope='module')
-def spawn():
-    "Starts processes that have the module loaded already."
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['planet_course.tiles.image', 'pytest'])
-    return context
 
 
 def oriented(picture, turn):
