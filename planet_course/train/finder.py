@@ -66,6 +66,7 @@ def _try_rates(learn, record:FitRecord, grid, stop_div:bool) -> None:
         best = min(best, smoothed)
         if stop_div and smoothed > 4 * best: return
 
+# %% ../../nbs/train/08_finder.ipynb #c80fc895
 def _run_finder(learn, record:FitRecord, grid, stop_div:bool, wd:float|None) -> None:
     "Fill the record, and put back everything else."
     def left(): return 'lr_find stopped: weights, optimizer and random state are what they were.'
@@ -78,6 +79,7 @@ def _run_finder(learn, record:FitRecord, grid, stop_div:bool, wd:float|None) -> 
         finally:
             end_run(learn, learn.callbacks)
 
+# %% ../../nbs/train/08_finder.ipynb #d4923606
 _nan_data = 'The loss of the first batch is not finite: look for NaN in the data.'
 
 def find_rate(
@@ -131,6 +133,7 @@ def kept_bytes(
         _loss = learn.loss_of(learn.forward(xb), yb)    # as long as it is here, the blocks are too
     return sum(blocks.values())
 
+# %% ../../nbs/train/08_finder.ipynb #9d1af3fd
 def suggest_bs(
     learn,                  # a `Learner`: its size, precision and frozen layers count
     memory:int|None=None,   # bytes to fill; by default see `free_memory`

@@ -29,19 +29,6 @@ from .schedule import lr_range, LRSuggestion, one_cycle
 from .steps import Callback, new_scaler, run_fit, TrainingStep
 
 # %% ../../nbs/train/09_learner.ipynb #f06a66cd
-def _describe(learn) -> str:
-    "What a learner is, in three lines."
-    data = learn.data
-    fits = learn.recorder.fits
-    steps = sum(len(r.losses) for r in fits)
-    told = dict(loss=metric_name(learn.loss_func), metrics=metric_columns(learn.metrics), thresh=learn.thresh,
-                precision=learn.precision, device=str(learn.device))
-    return (f'Learner of {learn.arch or type(learn.model).__name__}, {len(learn.layer_groups)} layer groups, '
-            f'trained in {len(fits)} fits, {steps:,} steps\n'
-            f'{len(getattr(data, "classes", ()))} classes, {len(data.train_dl):,} training and '
-            f'{len(data.valid_dl or ()):,} validation batches, stats {getattr(data, "stats", None)}\n'
-            + ', '.join(f'{k} {v}' for k, v in told.items()))
-
 class Learner(TrainingStep):
     """Data, a model and the loop that fits one to the other.
 
@@ -369,3 +356,17 @@ class Learner(TrainingStep):
               f'Loss function: {type(self.loss_func).__name__}\n'
               f'Layer groups: {len(self.layer_groups)}, precision: {self.precision}\n'
               f'Callbacks: {", ".join(type(c).__name__ for c in self.callbacks) or "none"}')
+
+# %% ../../nbs/train/09_learner.ipynb #63d92102
+def _describe(learn) -> str:
+    "What a learner is, in three lines."
+    data = learn.data
+    fits = learn.recorder.fits
+    steps = sum(len(r.losses) for r in fits)
+    told = dict(loss=metric_name(learn.loss_func), metrics=metric_columns(learn.metrics), thresh=learn.thresh,
+                precision=learn.precision, device=str(learn.device))
+    return (f'Learner of {learn.arch or type(learn.model).__name__}, {len(learn.layer_groups)} layer groups, '
+            f'trained in {len(fits)} fits, {steps:,} steps\n'
+            f'{len(getattr(data, "classes", ()))} classes, {len(data.train_dl):,} training and '
+            f'{len(data.valid_dl or ()):,} validation batches, stats {getattr(data, "stats", None)}\n'
+            + ', '.join(f'{k} {v}' for k, v in told.items()))

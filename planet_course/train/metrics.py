@@ -31,6 +31,7 @@ def _check_shapes(logits:Tensor, targs:Tensor) -> None:
                          'shape, (tiles, labels).')
     _check_rows(logits)
 
+# %% ../../nbs/train/01_metrics.ipynb #fb0edfbd
 def _say_probs(logits:Tensor) -> None:
     "One printed line where logits are all within [0, 1]. On a GPU this waits: call it once for all tiles."
     if logits.is_meta or not logits.is_floating_point(): return
@@ -39,15 +40,7 @@ def _say_probs(logits:Tensor) -> None:
     print(f'all logits are between {low:.3g} and {high:.3g}: are they probabilities? Metrics and reports '
           'take logits, get_preds(logits=True).')
 
-def check_multilabel(logits:Tensor, targs:Tensor, thresh:float|Tensor=.5) -> None:
-    """Raise `ValueError` unless both are (n, c) with n > 0, and the threshold is a probability.
-
-    Logits that look like probabilities are named in a printed line.
-    """
-    _check_shapes(logits, targs)
-    _say_probs(logits)
-    _thresh_on(logits, thresh)
-
+# %% ../../nbs/train/01_metrics.ipynb #68eff1d8
 def _thresh_on(logits:Tensor, thresh) -> Tensor: # 0-d or (c,), where the logits are
     "Raise `ValueError` unless it is one probability, or one for each of the c labels."
     there = torch.as_tensor(thresh, dtype=logits.dtype if logits.is_floating_point() else torch.float32)
@@ -58,6 +51,17 @@ def _thresh_on(logits:Tensor, thresh) -> Tensor: # 0-d or (c,), where the logits
         raise ValueError(f'thresh={thresh!r} is not a probability, at least 0 and below 1.')
     return there.to(logits.device)
 
+# %% ../../nbs/train/01_metrics.ipynb #3514e290
+def check_multilabel(logits:Tensor, targs:Tensor, thresh:float|Tensor=.5) -> None:
+    """Raise `ValueError` unless both are (n, c) with n > 0, and the threshold is a probability.
+
+    Logits that look like probabilities are named in a printed line.
+    """
+    _check_shapes(logits, targs)
+    _say_probs(logits)
+    _thresh_on(logits, thresh)
+
+# %% ../../nbs/train/01_metrics.ipynb #53f25542
 def _given(logits:Tensor, targs:Tensor, thresh, activation) -> Tensor: # bool, (n, c)
     "Which labels are given; raises what `check_multilabel` raises."
     _check_shapes(logits, targs)
@@ -130,6 +134,7 @@ def fbeta_by_tile(
     b2 = beta**2
     return (1 + b2)*hits / (b2*true.sum(1) + pred.sum(1)).clamp(min=1e-9)
 
+# %% ../../nbs/train/01_metrics.ipynb #35cc69e5
 def fbeta(
     logits:Tensor,              # raw model outputs, shape (n, c)
     targs:Tensor,               # 0/1 targets, shape (n, c)

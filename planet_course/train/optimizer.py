@@ -39,6 +39,7 @@ def set_trainable(
             for p in module.parameters(recurse=False):
                 p.requires_grad_(i >= n or isinstance(module, _norms))
 
+# %% ../../nbs/train/05_optimizer.ipynb #8263426b
 def adamw(
     groups:list[dict],        # parameter groups, as every optimizer of PyTorch takes them
 ) -> torch.optim.Optimizer:   # at PyTorch's rate, until `set_hypers` writes another
@@ -52,6 +53,7 @@ def adamw(
     """
     return torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)
 
+# %% ../../nbs/train/05_optimizer.ipynb #634818ec
 def set_hypers(
     opt:torch.optim.Optimizer, # its parameter groups are the layer groups
     lrs:Sequence[float],       # learning rate of each group
@@ -145,6 +147,7 @@ class HeldCtrlC:
             if mine:
                 signal.signal(signal.SIGINT, before)
 
+# %% ../../nbs/train/05_optimizer.ipynb #678f99ab
 def _one_line_stop(text:str) -> KeyboardInterrupt:
     "A Ctrl-C that a notebook shows as one line."
     def shown(): return [text]
@@ -152,6 +155,7 @@ def _one_line_stop(text:str) -> KeyboardInterrupt:
     stop._render_traceback_ = shown     # IPython asks; a subclass would spoil a script's status 130
     return stop
 
+# %% ../../nbs/train/05_optimizer.ipynb #8140fdbb
 @contextmanager
 def explained_errors(
     left:Callable,     # `() -> what a Ctrl-C left`, asked when one came
@@ -178,6 +182,7 @@ def _trainable_by_name(model:nn.Module, params) -> dict[str, nn.Parameter]:
     names = {p: name for name, p in model.named_parameters()}
     return {names[p]: p for p in params if p.requires_grad and p in names}
 
+# %% ../../nbs/train/05_optimizer.ipynb #a3492a34
 def optimizer_memory(
     model:nn.Module,           # whose parameters it trains
     opt:torch.optim.Optimizer, # any of PyTorch's
@@ -195,6 +200,7 @@ def optimizer_memory(
     state = {name: dict(opt.state[p]) for name, p in params.items() if p in opt.state}
     return {'kind': type(opt).__name__, 'names': list(params), 'state': state}
 
+# %% ../../nbs/train/05_optimizer.ipynb #5c309f81
 def fresh_memory(
     groups:Sequence[nn.Module], # layer groups
     make_opt:Callable,          # list of parameters of each group -> optimizer
@@ -219,10 +225,12 @@ def fresh_memory(
     put_back()
     return type(opt).__name__, {p: opt.state[twin] for p, twin in twins.items()}
 
+# %% ../../nbs/train/05_optimizer.ipynb #0e9461ee
 def _flat_memory(state:dict) -> dict:
     "One name for each value: the parameter's, and what it is."
     return {f'{name} {key}': value for name, kept in state.items() for key, value in kept.items()}
 
+# %% ../../nbs/train/05_optimizer.ipynb #89ad6735
 def _check_memory(kept:dict, made:dict) -> None: # both flat
     "Raises `ValueError` for what this optimizer could not have kept itself."
     wrong = differing_tensors(kept, made)
@@ -232,12 +240,14 @@ def _check_memory(kept:dict, made:dict) -> None: # both flat
     wrong += [k for k, v in kept.items() if k.endswith(' step') and v < 0]
     if wrong: raise ValueError(f'no numbers that training gives in {one_line(", ".join(wrong[:3]))}')
 
+# %% ../../nbs/train/05_optimizer.ipynb #807ad46f
 def _why_new(kept:dict, kind:str, names) -> str: # '' where the memory can go on
     "Why an optimizer of this kind, over the parameters of these names, cannot take what a file has."
     if 'param_groups' in kept: return 'an earlier version kept the optimizer without names'
     if kept['kind'] != kind: return f'the optimizer was {one_line(kept["kind"])[:40]} then, it is {kind} now'
     return 'other layers were trainable then' if {*kept['names']} != {*names} else ''
 
+# %% ../../nbs/train/05_optimizer.ipynb #471bd7a6
 def memory_for(
     model:nn.Module,            # whose parameters are trained
     groups:Sequence[nn.Module], # its layer groups

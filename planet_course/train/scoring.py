@@ -39,6 +39,7 @@ def metric_name(
         metric = metric.func
     return getattr(metric, '__name__', type(metric).__name__)
 
+# %% ../../nbs/train/06_scoring.ipynb #d0942ce1
 def metric_columns(
     metrics:Sequence, # see `metric_name`
 ) -> list[str]:       # as many names, all different
@@ -53,6 +54,7 @@ def metric_columns(
     names = [metric_name(m) for m in metrics]
     return [n if n not in names[:i] else f'{n}_{names[:i + 1].count(n)}' for i, n in enumerate(names)]
 
+# %% ../../nbs/train/06_scoring.ipynb #5506b5d5
 def _one_number(metric, value) -> Tensor:
     "Check that a metric gave one number."
     value = torch.as_tensor(value)
@@ -60,10 +62,7 @@ def _one_number(metric, value) -> Tensor:
     raise ValueError(f'metric {metric_name(metric)} gave shape {tuple(value.shape)}; it must give one number '
                      f'(a 0-d tensor): average it.')
 
-# %% ../../nbs/train/06_scoring.ipynb #500c37b2
-_no_targets = ('this loader has no targets, so nothing can be scored; get_preds(dl) predicts its tiles. '
-               "For a score, label them: ImageList...label_from_df(...), and pass that data's valid_dl.")
-
+# %% ../../nbs/train/06_scoring.ipynb #df47a21b
 def _running(metrics:Sequence) -> list:
     "The metrics that count as they go, each at its beginning."
     running = [m for m in metrics if hasattr(m, 'update')]
@@ -71,6 +70,11 @@ def _running(metrics:Sequence) -> list:
         m.reset()
     return running
 
+# %% ../../nbs/train/06_scoring.ipynb #226269c4
+_no_targets = ('this loader has no targets, so nothing can be scored; get_preds(dl) predicts its tiles. '
+               "For a score, label them: ImageList...label_from_df(...), and pass that data's valid_dl.")
+
+# %% ../../nbs/train/06_scoring.ipynb #500c37b2
 def evaluate(
     predict:Callable,       # `xb -> logits`
     dl,                     # batches `(xb, yb)`, yb None without targets; `len(dl)` is their number
@@ -120,6 +124,7 @@ def evaluate(
         values = [_one_number(m, m.compute() if hasattr(m, 'update') else m(logits, targs)) for m in metrics]
     return None if yb is None else total / n, values, logits, targs
 
+# %% ../../nbs/train/06_scoring.ipynb #301c4d52
 def scores_of(
     predict:Callable,   # `xb -> logits`
     dl,                 # batches with targets
@@ -148,6 +153,7 @@ def _raised_by_us(e:Exception) -> bool:
     *_, (frame, _) = traceback.walk_tb(e.__traceback__)
     return frame.f_globals['__name__'].partition('.')[0] == __name__.partition('.')[0]
 
+# %% ../../nbs/train/06_scoring.ipynb #f6bcd1bf
 def _try_metric(metric, logits:Tensor, targs:Tensor) -> None:
     "Raise what a metric raises for two tiles, with a note. Others' may complain that two are so few."
     counts = hasattr(metric, 'update')
@@ -163,6 +169,7 @@ def _try_metric(metric, logits:Tensor, targs:Tensor) -> None:
         if type(e) is not ValueError or _raised_by_us(e): raise
         print(f'{said} and said: {one_line(str(e))}')
 
+# %% ../../nbs/train/06_scoring.ipynb #2576431e
 def try_metrics(
     learn,  # a `Learner`
     xb,     # its first batch
@@ -186,6 +193,15 @@ def try_metrics(
         _try_metric(metric, logits, yb[:2].to(logits.device))
 
 # %% ../../nbs/train/06_scoring.ipynb #f6cc0176
+def _check_same_classes(data, new, what:str) -> None:
+    "Raise `ValueError` where the model's columns mean something else in `new`, which need not say."
+    theirs = getattr(new, 'classes', None)
+    ours = list(getattr(data, 'classes', ()))
+    if theirs is None or list(theirs) == ours: return
+    raise ValueError(f'{what} has {len(theirs)} classes {list(theirs)[:5]}..., the model was built for '
+                     f'{len(ours)}: {ours[:5]}... Pass classes=learn.data.classes when labelling.')
+
+# %% ../../nbs/train/06_scoring.ipynb #04a328a2
 def target_kind(
     data,         # a `DataBunch`, or a loader
 ) -> type|None:   # as `MultiCategory`
@@ -199,14 +215,7 @@ def target_kind(
     """
     return getattr(data, 'kind', getattr(getattr(data, 'lists', None), 'kind', None))
 
-def _check_same_classes(data, new, what:str) -> None:
-    "Raise `ValueError` where the model's columns mean something else in `new`, which need not say."
-    theirs = getattr(new, 'classes', None)
-    ours = list(getattr(data, 'classes', ()))
-    if theirs is None or list(theirs) == ours: return
-    raise ValueError(f'{what} has {len(theirs)} classes {list(theirs)[:5]}..., the model was built for '
-                     f'{len(ours)}: {ours[:5]}... Pass classes=learn.data.classes when labelling.')
-
+# %% ../../nbs/train/06_scoring.ipynb #835dd71f
 def _check_target_kind(data, new, what:str) -> None:
     "Raise `ValueError` where targets are of another kind than the model was built for."
     ours = target_kind(data)
@@ -215,6 +224,7 @@ def _check_target_kind(data, new, what:str) -> None:
     raise ValueError(f'{what} has targets of the kind {theirs.__name__}, the model was built for '
                      f'{ours.__name__}: label its tiles in the same way; several labels: label_delim=.')
 
+# %% ../../nbs/train/06_scoring.ipynb #cb2fa0de
 def _means_and_stds(stats) -> list|None:
     "Means, then standard deviations, to seven digits; None without."
     return None if stats is None else torch.as_tensor(stats).double().flatten().tolist()
@@ -232,6 +242,7 @@ def _check_same_colours(data, new, what:str) -> None:
     raise ValueError(f'{what} is normalised {shown(theirs)}, the tiles that the model knows {shown(ours)}: '
                      f'it would see other colours. Make it with {cure}.')
 
+# %% ../../nbs/train/06_scoring.ipynb #9445224d
 def check_loader_fits(
     data,         # the learner's
     dl,           # a loader that a learner is to predict or score
@@ -252,6 +263,7 @@ def check_loader_fits(
     if scored:
         _check_target_kind(data, dl, 'this loader')
 
+# %% ../../nbs/train/06_scoring.ipynb #f064b829
 def check_data_fits(
     learn, # a `Learner`
     new,   # data that is to take the place of its own
@@ -288,6 +300,7 @@ def _activation_implied_by(loss_func) -> str|Callable|None:
     kinds = [loss_func] if hasattr(loss_func, '__name__') else type(loss_func).__mro__
     return next((_implied_activations[kind] for kind in kinds if kind in _implied_activations), None)
 
+# %% ../../nbs/train/06_scoring.ipynb #41ec9ab1
 def activation_of(
     loss_func:Callable,              # what a learner minimises
     kind:type|None=None,             # of the targets, see `Category`; None: not known
@@ -339,6 +352,7 @@ def with_tensors_on(
     moved = o.to(device)
     return o if moved is None else moved
 
+# %% ../../nbs/train/06_scoring.ipynb #c4be9aa4
 def check_loss(
     learn, # a `Learner`
 ) -> None:
@@ -352,6 +366,7 @@ def check_loss(
     print(f'{metric_name(learn.loss_func)} is for one label a tile, these targets may have several: '
           'nn.BCEWithLogitsLoss() is for those.')
 
+# %% ../../nbs/train/06_scoring.ipynb #d7260615
 def check_metric(
     learn,  # a `Learner`
     metric, # one of those it was given
