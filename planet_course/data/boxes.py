@@ -41,13 +41,14 @@ def _moved_points(points:Tensor, params, h:int, w:int) -> Tensor: # shape (n, k,
     out = xy1 @ to_device(forth.float(), points.device).transpose(1, 2)
     return (out[..., :2]/out[..., 2:]).flip(-1)
 
-# %% ../../nbs/data/09_boxes.ipynb #628a9474
+# %% ../../nbs/data/09_boxes.ipynb #338c4ab3
 def _clip(boxes:Tensor, labels:Tensor) -> tuple[Tensor, Tensor]:
     "Boxes (k, 4) cut at the tile's border, those of which something is left, and their labels."
     boxes = boxes.clamp(-1, 1)
     keep = (boxes[:, 2:] > boxes[:, :2]).all(1) & (labels > 0)
     return boxes[keep], labels[keep]
 
+# %% ../../nbs/data/09_boxes.ipynb #efdc59d9
 def _pad(pairs:Sequence[tuple], pad_idx:int) -> tuple[Tensor, Tensor]:
     "Boxes (n, m, 4) and labels (n, m) of n tiles, filled up in front to the most that one has, m."
     n = len(pairs)
@@ -59,6 +60,7 @@ def _pad(pairs:Sequence[tuple], pad_idx:int) -> tuple[Tensor, Tensor]:
         labels[i, m - len(box):] = label
     return boxes, labels
 
+# %% ../../nbs/data/09_boxes.ipynb #628a9474
 def bb_pad_collate(
     samples:Sequence[tuple],    # pairs (tile, (boxes (k, 4), labels (k,))), each with a k of its own, or None
     pad_idx:int=0,              # the label of what is filled up
@@ -76,18 +78,20 @@ def bb_pad_collate(
     pairs = [y.data if isinstance(y, Label) else y for _, y in samples]
     return xb, None if None in pairs else _pad(pairs, pad_idx)
 
-# %% ../../nbs/data/09_boxes.ipynb #c0bbde0a
+# %% ../../nbs/data/09_boxes.ipynb #0080ebcf
 def _pixels_on(ax, y, x) -> tuple: # rows, columns
     "From -1 to 1 to the pixels of the picture that was drawn on `ax`."
     left, right = ax.get_xlim()
     bottom, top = ax.get_ylim()
     return top + (y + 1)/2*(bottom - top), left + (x + 1)/2*(right - left)
 
+# %% ../../nbs/data/09_boxes.ipynb #495dc930
 def _numbers_in(o) -> np.ndarray: # float32, in one row; none if `o` is something else
     try:
         return np.asarray(o, np.float32).reshape(-1)
     except (TypeError, ValueError): return np.empty(0, np.float32)
 
+# %% ../../nbs/data/09_boxes.ipynb #c0bbde0a
 class Points(Label, Target):
     "k points in every tile; batches are float, (n, 2k): y and x of each, -1 to 1 between the edges."
     loss_func = nn.MSELoss
@@ -123,6 +127,15 @@ class Points(Label, Target):
 
     def __str__(self): return f'(y, x) {self.obj.round(1).tolist()}'
 
+# %% ../../nbs/data/09_boxes.ipynb #e713089f
+def _are_boxes(o) -> bool: # a pair: as many boxes of four finite numbers as names
+    try:
+        boxes, names = o
+        named = not isinstance(names, str) and all(map(label_name, names))
+        finite = all(len(box) == 4 and np.isfinite(np.asarray(box, float)).all() for box in boxes)
+        return named and finite and len(boxes) == len(names)
+    except (TypeError, ValueError): return False
+
 # %% ../../nbs/data/09_boxes.ipynb #46440293
 def _tile_boxes(obj:tuple, classes:Sequence[str], file:str, size) -> tuple: # a pair, and two counts
     "Boxes (k, 4) and class numbers (k,) of a picture, on its tile; how many the picture lacks, and the tile."
@@ -135,23 +148,17 @@ def _tile_boxes(obj:tuple, classes:Sequence[str], file:str, size) -> tuple: # a 
     found = _clip(_on_tile(corners, shape, size).view(-1, 4), labels)
     return found, len(boxes) - len(inside), len(inside) - len(found[0])
 
+# %% ../../nbs/data/09_boxes.ipynb #098f3077
 def _say_dropped(why:str, files:Sequence[str], counts:Sequence[int]) -> None:
     "One line for the boxes that a set loses, if it loses any."
     where = [f for f, n in zip(files, counts) if n]
     if where:
         print(f'boxes {why}, dropped: {sum(counts)}, of {some_of(where)}')
 
+# %% ../../nbs/data/09_boxes.ipynb #d791e194
 def _no_loss():
     raise ValueError('boxes have no loss here, and a Learner cannot train on them: a detection model brings '
                      'its own loss. The chapter data/09_boxes shows one.')
-
-def _are_boxes(o) -> bool: # a pair: as many boxes of four finite numbers as names
-    try:
-        boxes, names = o
-        named = not isinstance(names, str) and all(map(label_name, names))
-        finite = all(len(box) == 4 and np.isfinite(np.asarray(box, float)).all() for box in boxes)
-        return named and finite and len(boxes) == len(names)
-    except (TypeError, ValueError): return False
 
 # %% ../../nbs/data/09_boxes.ipynb #625d3bd7
 class Boxes(Label, Target):
@@ -207,7 +214,7 @@ class PointsItemList(ImageList):
     "Pictures whose label is a point (y, x) in pixels, or several."
     kind = Points
 
-# %% ../../nbs/data/09_boxes.ipynb #3ba5ee56
+# %% ../../nbs/data/09_boxes.ipynb #91466836
 def _boxes_by_picture(found:dict, prefix:str) -> tuple[list, list]:
     "What `get_annotations` gives, from the content of its file."
     files = {o['id']: prefix + o['file_name'] for o in found['images']}
@@ -223,6 +230,7 @@ def _boxes_by_picture(found:dict, prefix:str) -> tuple[list, list]:
         lists[1].append(names[o['category_id']])
     return list(boxes), list(boxes.values())
 
+# %% ../../nbs/data/09_boxes.ipynb #3ba5ee56
 def get_annotations(
     file:str|Path,  # a json in COCO's format
     prefix:str='',  # goes before each picture's name

@@ -43,6 +43,7 @@ def later_step(
     """
     return property(lambda self: _too_early(self, step, missing))
 
+# %% ../../nbs/data/05_bunch.ipynb #3317682f
 def shown_parts(
     name:str, # the stage
     train,    # its training tiles
@@ -225,7 +226,7 @@ class DataBunch:
     add_test = _before('add_test')
     add_test_folder = _before('add_test_folder')
 
-# %% ../../nbs/data/05_bunch.ipynb #d23f9015
+# %% ../../nbs/data/05_bunch.ipynb #c5eb63fe
 def _check_request(lists, bs:int, val_bs:int, cache:str) -> None:
     "Raises `ValueError` for a batch of no size, an unknown place for tiles, and nothing to train on."
     wheres = ('auto', 'disk', 'device')
@@ -236,6 +237,7 @@ def _check_request(lists, bs:int, val_bs:int, cache:str) -> None:
     if len(lists.train_idx): return
     raise ValueError(f'there are no training tiles: all {len(lists.items)} are for validation.')
 
+# %% ../../nbs/data/05_bunch.ipynb #d23f9015
 def make_bunch(
     lists, # the tiles, with transforms and size
     bs:int,                         # tiles in a training batch
@@ -269,6 +271,7 @@ def make_bunch(
     source = TileSource(TileCache(lists.items.files, lists.size, folder), device, cache)
     return DataBunch(lists, min(bs, n), val_bs, cache, device, collate_fn, source, cache_folder=folder)
 
+# %% ../../nbs/data/05_bunch.ipynb #e66ceaca
 def _loader(data:DataBunch, source:TileSource, ds, rows:Sequence[int], targs, bs:int,
             train:bool=False) -> Loader:
     "One loader of a bunch: `rows` of `source`, with targets of the kind and classes of `ds`."
@@ -278,6 +281,7 @@ def _loader(data:DataBunch, source:TileSource, ds, rows:Sequence[int], targs, bs
     collate_fn = data.collate_fn or ds.kind.collate_fn
     return Loader(source, rows, targs, bs, tfms, stats, train, collate_fn, ds.kind, ds.classes)
 
+# %% ../../nbs/data/05_bunch.ipynb #154032c3
 def _test_list(lists, items) -> LabelList:
     "The tiles that a test loader goes over. Raises `ValueError` if there are none, or with other labels."
     if items is not None and not isinstance(items, LabelList):
@@ -310,6 +314,7 @@ def _stats_to_normalize(data:DataBunch, stats:tuple|None) -> tuple:
         print(f'means of {mean} are for bytes, and pixels are 0 to 1 here: divide by 255')
     return mean, std
 
+# %% ../../nbs/data/05_bunch.ipynb #94014f83
 def _show_batch(data:DataBunch, rows:int, figsize, ds_type:str) -> np.ndarray:
     "The first rows*rows tiles of a batch, each with its target."
     xb, yb = data.one_batch(ds_type)

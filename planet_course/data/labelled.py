@@ -20,6 +20,34 @@ from .tables import pictures_below
 from .targets import EmptyLabel, LabelList, Target
 from .bunch import DataBunch, later_step, make_bunch, shown_parts
 
+# %% ../../nbs/data/06_labelled.ipynb #77c8b298
+def _pair(tfms) -> tuple:
+    "The transforms for training and for validation. Raises `TypeError` if they are no such pair."
+    if tfms is None: return None, None
+    def fits(t): return t is None or callable(t) or hasattr(t, 'sample') and hasattr(t, 'apply')
+    if isinstance(tfms, (tuple, list)) and len(tfms) == 2 and all(map(fits, tfms)): return tuple(tfms)
+    raise TypeError(f'tfms is {tfms}; it is a pair (training, validation), as get_transforms() makes it; '
+                    'each may be None, or a function on a float batch.')
+
+# %% ../../nbs/data/06_labelled.ipynb #afc6109b
+def _check_moves(kind:type[Target], tfms:tuple, tfm_y:bool) -> None:
+    "Raises `ValueError` where tile and target would part."
+    if tfm_y and not kind.moves:
+        raise ValueError('tfm_y is for targets that move with the tile, as masks; labels do not.')
+    plain = [t for t in tfms if t is not None and not hasattr(t, 'sample')]
+    if kind.moves and (plain or any(tfms) and not tfm_y):
+        raise ValueError(f'the tiles would move without their targets ({kind.__name__}). Pass tfms=None; or '
+                         'tfm_y=True and get_transforms(), whose draws serve both.')
+
+# %% ../../nbs/data/06_labelled.ipynb #d172557c
+def _check_size(size:int|tuple[int,int]) -> None:
+    "Raises `ValueError` if a network can do nothing with the size; one printed line if it can do little."
+    sides = size if isinstance(size, (tuple, list)) else (size,)
+    if not all(isinstance(s, int) and s >= 32 for s in sides) or len(sides) > 2:
+        raise ValueError(f'size is {size!r}; give the pixels of a side, 32 or more, or of both (h, w).')
+    if min(sides) < 64:
+        print(f'size {size}: below 64 little is left once a ResNet has halved it five times')
+
 # %% ../../nbs/data/06_labelled.ipynb #dcd90669
 def _only_size(files:Sequence[str]) -> tuple[int,int]:
     "The size that all pictures are stored in. Raises `ValueError` naming one of each size."
@@ -29,36 +57,12 @@ def _only_size(files:Sequence[str]) -> tuple[int,int]:
     raise ValueError(f'pictures of several sizes: {sizes}. '
                      'Write .transform(tfms, size=128), pixels of a side, or size=(h, w).')
 
-def _check_size(size:int|tuple[int,int]) -> None:
-    "Raises `ValueError` if a network can do nothing with the size; one printed line if it can do little."
-    sides = size if isinstance(size, (tuple, list)) else (size,)
-    if not all(isinstance(s, int) and s >= 32 for s in sides) or len(sides) > 2:
-        raise ValueError(f'size is {size!r}; give the pixels of a side, 32 or more, or of both (h, w).')
-    if min(sides) < 64:
-        print(f'size {size}: below 64 little is left once a ResNet has halved it five times')
-
+# %% ../../nbs/data/06_labelled.ipynb #ce02fe24
 class _Unchanged:
     "What stands for a parameter that was not given: None is a value of its own."
     def __repr__(self): return 'unchanged'
 
 _unchanged = _Unchanged()
-
-def _pair(tfms) -> tuple:
-    "The transforms for training and for validation. Raises `TypeError` if they are no such pair."
-    if tfms is None: return None, None
-    def fits(t): return t is None or callable(t) or hasattr(t, 'sample') and hasattr(t, 'apply')
-    if isinstance(tfms, (tuple, list)) and len(tfms) == 2 and all(map(fits, tfms)): return tuple(tfms)
-    raise TypeError(f'tfms is {tfms}; it is a pair (training, validation), as get_transforms() makes it; '
-                    'each may be None, or a function on a float batch.')
-
-def _check_moves(kind:type[Target], tfms:tuple, tfm_y:bool) -> None:
-    "Raises `ValueError` where tile and target would part."
-    if tfm_y and not kind.moves:
-        raise ValueError('tfm_y is for targets that move with the tile, as masks; labels do not.')
-    plain = [t for t in tfms if t is not None and not hasattr(t, 'sample')]
-    if kind.moves and (plain or any(tfms) and not tfm_y):
-        raise ValueError(f'the tiles would move without their targets ({kind.__name__}). Pass tfms=None; or '
-                         'tfm_y=True and get_transforms(), whose draws serve both.')
 
 # %% ../../nbs/data/06_labelled.ipynb #efe6dbc6
 def _transform(lists:'LabelLists', tfms, size, tfm_y) -> 'LabelLists':

@@ -271,13 +271,14 @@ class ImageList(_Splits):
     transform = later_step('transform', 'split', 'label')
     databunch = later_step('databunch', 'split', 'label', 'transform')
 
-# %% ../../nbs/data/07_lists.ipynb #1cfd67d1
+# %% ../../nbs/data/07_lists.ipynb #c5d4231b
 def _real_files(files:Sequence[str]) -> list[str]:
     "Where files are once links are followed."
     folders = {d: os.path.realpath(d) for d in {os.path.dirname(f) for f in files}}
     paths = [os.path.join(folders[os.path.dirname(f)], os.path.basename(f)) for f in files]
     return [os.path.realpath(p) if os.path.islink(p) else p for p in paths]
 
+# %% ../../nbs/data/07_lists.ipynb #1cfd67d1
 def _check_once(files:Sequence[str], rows:Sequence[int]) -> None:
     "Raises `ValueError` for tiles that stand in `rows` more than once, under one name or, by links, two."
     real = _real_files(files)

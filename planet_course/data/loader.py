@@ -17,7 +17,7 @@ from ..tiles import TileCache
 from ..device import free_memory, to_device
 from .targets import Category, Target
 
-# %% ../../nbs/data/04_loader.ipynb #fd9a401b
+# %% ../../nbs/data/04_loader.ipynb #97466187
 def _fits(nbytes:int, free:int, device) -> bool:
     "Whether tiles may take half of a device's free memory; says which it is."
     fits = nbytes <= free/2
@@ -25,6 +25,7 @@ def _fits(nbytes:int, free:int, device) -> bool:
     print(f'{nbytes/1e9:.1f} GB of tiles, {free/1e9:.1f} GB free on {device}: {place}')
     return fits
 
+# %% ../../nbs/data/04_loader.ipynb #fd9a401b
 class TileSource:
     """Where batches are picked from: the cache file, or a copy of it on the device.
 
@@ -75,7 +76,7 @@ class TileSource:
         pinned = torch.empty((len(rows), *self.tiles.shape[1:]), dtype=torch.uint8, pin_memory=True)
         return to_device(torch.index_select(self.tiles, 0, rows, out=pinned), self.device)
 
-# %% ../../nbs/data/04_loader.ipynb #9f9adafd
+# %% ../../nbs/data/04_loader.ipynb #4af83c31
 def stats_tensor(
     stats:tuple,         # means and standard deviations by channel
     device:torch.device, # where batches are
@@ -91,6 +92,7 @@ def stats_tensor(
     """
     return torch.tensor(stats, dtype=torch.float32, device=device)[:, :, None, None]
 
+# %% ../../nbs/data/04_loader.ipynb #1112ae4d
 def draw_params(
     tfms,                # an object with `sample` and `apply`, a function on a batch, or None
     xb:Tensor,           # the batch, shape (n, 3, h, w)
@@ -108,6 +110,7 @@ def draw_params(
     """
     return tfms.sample(len(xb), *xb.shape[-2:], generator=gen) if hasattr(tfms, 'sample') else None
 
+# %% ../../nbs/data/04_loader.ipynb #9f9adafd
 def finish_batch(
     xb:Tensor,         # tiles on the device, bytes or floats in [0, 1], shape (n, 3, h, w)
     tfms,              # an object with `sample` and `apply`, a function on float batches, or None
@@ -139,7 +142,7 @@ def finish_batch(
     xb = own(xb, memory_format=torch.channels_last)
     return xb if stats is None else xb.sub_(stats[0]).div_(stats[1])
 
-# %% ../../nbs/data/04_loader.ipynb #23af2e36
+# %% ../../nbs/data/04_loader.ipynb #d44f7475
 def resident_targets(
     targs:Tensor|list|None, # the targets of all tiles
     device:torch.device,    # where batches go
@@ -155,10 +158,12 @@ def resident_targets(
     """
     return targs if isinstance(targs, list) else to_device(targs, device)
 
+# %% ../../nbs/data/04_loader.ipynb #50fc70cf
 def _pick(targs:Tensor|list|None, rows:Tensor, rows_there:Tensor) -> Tensor|list:
     if targs is None: return [None]*len(rows)
     return [targs[i] for i in rows.tolist()] if isinstance(targs, list) else targs.index_select(0, rows_there)
 
+# %% ../../nbs/data/04_loader.ipynb #23af2e36
 def _collate(loader:'Loader', pairs:list) -> tuple:
     "What the user's function makes of a batch; for tiles without labels an error says what it was given."
     try:

@@ -17,10 +17,7 @@ import pandas as pd
 from ..files import files_below
 from ..core import one_line, some_of
 
-# %% ../../nbs/data/01_tables.ipynb #f957f7b1
-# how names of pictures end that have one of `files.PICTURE_FORMATS`
-picture_endings = '.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp', '.tif', '.tiff'
-
+# %% ../../nbs/data/01_tables.ipynb #a53597f9
 def column_of(
     df:pd.DataFrame, # the table
     col:int|str,     # the column's name, or its number, from 0 (from the end: -1)
@@ -39,6 +36,10 @@ def column_of(
     if names.count(col) == 1: return df[col]
     what = 'no column' if col not in names else f'{names.count(col)} columns called'
     raise ValueError(f'the table has {what} {col!r}; it has {len(names)}: {names}. Give name or number.')
+
+# %% ../../nbs/data/01_tables.ipynb #f957f7b1
+# how names of pictures end that have one of `files.PICTURE_FORMATS`
+picture_endings = '.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp', '.tif', '.tiff'
 
 def pictures_below(
     path:Path,                                   # searched with all folders below it, except hidden ones
@@ -67,13 +68,14 @@ def pictures_below(
     if files: return files
     raise FileNotFoundError(f'{where}: looked for {some_of(endings)}.')
 
-# %% ../../nbs/data/01_tables.ipynb #93accf92
+# %% ../../nbs/data/01_tables.ipynb #3eba9146
 def _encoding_of(head:bytes) -> str:
     "A guess at what a text is written in that is not UTF-8, from its first two bytes."
     if head in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE): return 'utf-16'
     if b'\0' in head: return 'utf-16-be' if head[0] == 0 else 'utf-16-le'
     return 'cp1252'
 
+# %% ../../nbs/data/01_tables.ipynb #1a4fa2b5
 def _check_columns(csv:Path, df:pd.DataFrame, sep:str, header:int|None) -> None:
     "Raises `ValueError` if rows were not cut into columns as they should be."
     first = str(df.iloc[0, 0] if header is None else df.columns[0])
@@ -85,6 +87,7 @@ def _check_columns(csv:Path, df:pd.DataFrame, sep:str, header:int|None) -> None:
     raise ValueError(f'the rows of {csv} have more fields than its headings, {list(df.columns)}. Put quotes '
                      f'around cells that hold a {sep!r}, or give every column a heading.')
 
+# %% ../../nbs/data/01_tables.ipynb #93accf92
 def read_table(
     csv:Path,              # the file
     sep:str=',',           # what separates its columns
@@ -125,13 +128,7 @@ def read_table(
     _check_columns(csv, df, sep, header)
     return df
 
-# %% ../../nbs/data/01_tables.ipynb #9018b6a1
-def _spelling(file:str) -> tuple[str,str]:
-    "What files that look alike have in common: the folder, and the name in one case, without blanks."
-    folder, name = os.path.split(file)
-    stem, ending = os.path.splitext(unicodedata.normalize('NFC', name.casefold()).strip())
-    return folder, stem.rstrip() + ending
-
+# %% ../../nbs/data/01_tables.ipynb #12048ac2
 def _files_in(folder:str) -> Iterator[str]:
     "The files in a folder, and links to files."
     for entry in os.scandir(folder or '.'):
@@ -139,6 +136,14 @@ def _files_in(folder:str) -> Iterator[str]:
         if entry.is_file(follow_symlinks=False) or os.path.isfile(file):
             yield file
 
+# %% ../../nbs/data/01_tables.ipynb #f5b8330c
+def _spelling(file:str) -> tuple[str,str]:
+    "What files that look alike have in common: the folder, and the name in one case, without blanks."
+    folder, name = os.path.split(file)
+    stem, ending = os.path.splitext(unicodedata.normalize('NFC', name.casefold()).strip())
+    return folder, stem.rstrip() + ending
+
+# %% ../../nbs/data/01_tables.ipynb #0d5043ef
 def _nearest(file:str, alike:Sequence[str], there:Iterable[str]) -> str:
     "A sentence on the files nearest to one that is not there: those that look alike, or by letters."
     folder, name = os.path.split(file)
@@ -146,6 +151,7 @@ def _nearest(file:str, alike:Sequence[str], there:Iterable[str]) -> str:
     near = sorted(names) if alike else difflib.get_close_matches(name, list(names), 2)
     return f' Nearest to {ascii(name)}: {", ".join(map(ascii, near))}.' if near else ''
 
+# %% ../../nbs/data/01_tables.ipynb #9018b6a1
 def _find_files(files:Sequence[str]) -> tuple:
     """The files as they are spelled on disk; a printed line names those that were spelled otherwise.
 
@@ -173,7 +179,7 @@ def _find_files(files:Sequence[str]) -> tuple:
     print(f'{len(missing)} tiles are spelled otherwise on disk, and were found: {some_of(pairs)}')
     return tuple(meant[f][0] if f in meant else f for f in files)
 
-# %% ../../nbs/data/01_tables.ipynb #ee055349
+# %% ../../nbs/data/01_tables.ipynb #1237fa38
 def _check_table(df:pd.DataFrame, names:pd.Series, file_of:Callable) -> None: # `file_of` a name
     "Raises `ValueError` for no rows, and where the headings are a tile, or the names in another column."
     def is_tile(name): return os.path.isfile(file_of(name))
@@ -188,6 +194,7 @@ def _check_table(df:pd.DataFrame, names:pd.Series, file_of:Callable) -> None: # 
                                 f'{others[0]!r} does: pass cols={others[0]!r}.')
     if is_tile(df.index[0]): raise ValueError('the index names the tiles: pass df.reset_index().')
 
+# %% ../../nbs/data/01_tables.ipynb #36344fd8
 def _check_rows(files:Sequence[str], names:pd.Series) -> None:
     "Raises `ValueError` for tiles that have several rows."
     counts = Counter(files)
@@ -197,6 +204,7 @@ def _check_rows(files:Sequence[str], names:pd.Series) -> None:
                      f'with df = df.groupby({names.name!r}, sort=False).agg(list).reset_index(), then '
                      'from_df(df, ...) and label_from_df(). For equal rows: df.drop_duplicates().')
 
+# %% ../../nbs/data/01_tables.ipynb #ee055349
 def files_of_tiles(
     df:pd.DataFrame, # a row for each tile
     names:pd.Series, # the column of `df` with the tiles' names

@@ -228,6 +228,7 @@ def _targets(labels:Sequence, classes:Sequence[str], multi:bool) -> Tensor:
         targs[tuple(zip(*cells))] = 1
     return torch.from_numpy(targs)
 
+# %% ../../nbs/data/02_targets.ipynb #631ee43d
 class Category(Label, Target):
     "The one label of a tile; its target is a class number, 0-d, and targets of n tiles are long, (n,)."
 
@@ -239,6 +240,7 @@ class Category(Label, Target):
         names = [classes[i] for i in (y.nonzero().flatten() if y.ndim else [y])]
         ax.set_title(plot_text(';'.join(names)), fontsize=9)
 
+# %% ../../nbs/data/02_targets.ipynb #3e6a7333
 class MultiCategory(Category):
     "The labels of a tile; its target is float zeros and ones, shape (c,)."
     loss_func = nn.BCEWithLogitsLoss
@@ -249,6 +251,7 @@ class MultiCategory(Category):
 
     def __str__(self): return ';'.join(self.obj)
 
+# %% ../../nbs/data/02_targets.ipynb #3bbece16
 class EmptyLabel(Category):
     "The label of a test tile: nobody knows it, so there is no target."
 
