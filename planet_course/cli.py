@@ -19,14 +19,15 @@ from .core import cell_text, one_line, progress
 from .data import ImageList
 from .device import keep_freed_memory
 
-# %% ../nbs/08_cli.ipynb #f29775c4
-class _TableLost(Exception):
-    "Standard output takes no more."
-
+# %% ../nbs/08_cli.ipynb #519aea4f
 def _to_stderr(text:str) -> None:
     "A line on standard error. Where nobody takes it, the exit status still says that there was one."
     with contextlib.suppress(OSError, ValueError):
         tqdm.write(f'planet-predict: {one_line(text)}', file=sys.stderr)
+
+# %% ../nbs/08_cli.ipynb #f29775c4
+class _TableLost(Exception):
+    "Standard output takes no more."
 
 def _write_row(table:TextIO, *cells:str) -> None:
     "A row of the table, at once: whoever stops the command has all rows so far. Raises `_TableLost`."
@@ -36,6 +37,7 @@ def _write_row(table:TextIO, *cells:str) -> None:
         print(row.getvalue(), end='', file=table, flush=True)
     except (OSError, ValueError) as e: raise _TableLost(getattr(e, 'strerror', None) or str(e)) from e
 
+# %% ../nbs/08_cli.ipynb #34abeb7a
 def _pictures_below(folder:str) -> list[str|ValueError]:
     "The pictures below a folder. What is said about others becomes errors: they are left out of the table."
     said = io.StringIO()
@@ -46,6 +48,7 @@ def _pictures_below(folder:str) -> list[str|ValueError]:
         found = [ValueError(str(e))]
     return [*map(ValueError, said.getvalue().splitlines()), *found]
 
+# %% ../nbs/08_cli.ipynb #0745ace3
 def _files_and_errors(args:Sequence[str]) -> Iterator[str|ValueError]:
     "The files that were named, and the pictures below the folders."
     for arg in args:
@@ -74,7 +77,7 @@ def _write_table(predictor:Predictor, files:list, bs:int, table:TextIO) -> int: 
             _write_row(table, Path(file).stem, answer.tags, file)
     return len(bad)
 
-# %% ../nbs/08_cli.ipynb #a18b0329
+# %% ../nbs/08_cli.ipynb #518b0821
 class _Parser(argparse.ArgumentParser):
     def error(self, message): super().error(one_line(message))     # it may hold a file's name
 
@@ -94,6 +97,7 @@ def _arguments(argv:Sequence[str]|None) -> argparse.Namespace:
         parser.error(f'--max-pixels is {args.max_pixels}')
     return args
 
+# %% ../nbs/08_cli.ipynb #221e8d4e
 def _load_and_label(args:argparse.Namespace) -> int: # exit status
     table = sys.stdout
     if table is None: raise OSError('standard output is closed: there is no place for the table.')
@@ -108,11 +112,13 @@ def _load_and_label(args:argparse.Namespace) -> int: # exit status
             _to_stderr(f'labels with spaces: {sign} stands between those of a tile')
         return int(_write_table(predictor, list(_files_and_errors(args.pictures)), args.bs, table) > 0)
 
+# %% ../nbs/08_cli.ipynb #67479f8a
 def _forget_stdout() -> None:
     "What waits to be written must not fail once more when Python ends."
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
+# %% ../nbs/08_cli.ipynb #a18b0329
 def main(
     argv:Sequence[str]|None=None, # None: what was typed
 ) -> int: # 0; 1: a picture or a row is missing; 2: there is no model, or no table; 130: Ctrl-C

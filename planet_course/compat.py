@@ -68,6 +68,9 @@ ImageClassificationDataset = _Dataset('ImageClassificationDataset', _TodaysList)
 SegmentationDataset = _Dataset('SegmentationDataset', _data.SegmentationItemList)
 ObjectDetectDataset = _Dataset('ObjectDetectDataset', _data.ObjectItemList)
 
+_frozen = dataclass(frozen=True, repr=False, eq=False)
+
+# %% ../nbs/09_compat.ipynb #fcf5d321
 def _delim(label_delim:str|None, sep:str|None) -> str|None:
     "Today's `label_delim` from either spelling. Raises `ValueError` if both are given and differ."
     if sep is None: return label_delim
@@ -76,13 +79,12 @@ def _delim(label_delim:str|None, sep:str|None) -> str|None:
     _tell_once('sep=', 'label_delim=')
     return sep
 
-_frozen = dataclass(frozen=True, repr=False, eq=False)
-
 # %% ../nbs/09_compat.ipynb #a2aed159
 def _how(method:str, classes:Sequence[str]|None, *args) -> Callable: # `(ItemLists, classes) -> LabelLists`
     "A labelling that is asked for now, and done when the list's class is known."
     return lambda lists, later: getattr(lists, method)(*args, classes=classes if later is None else later)
 
+# %% ../nbs/09_compat.ipynb #0d963f0e
 def _tell_datasets(dataset:_Dataset|None) -> None:
     "The lines for `datasets`. Raises `TypeError` for a class that the notes do not have."
     if not isinstance(dataset, _Dataset|None):
@@ -91,6 +93,7 @@ def _tell_datasets(dataset:_Dataset|None) -> None:
     if dataset:
         _tell_once(dataset.name, dataset.items.__name__)
 
+# %% ../nbs/09_compat.ipynb #8355ba77
 def _todays(lists, dataset:_Dataset|None=None) -> ItemLists: # `lists`: split, labelled or not
     "Today's split list, of the class that is meant. Raises `ValueError` where two classes are meant."
     old = lists.items
@@ -211,6 +214,7 @@ class ImageItemList(ImageList):
 
 class ImageFileList(ImageItemList): "Generation 1's name of `ImageList`."
 
+# %% ../nbs/09_compat.ipynb #6a107a9d
 @_frozen
 class SegmentationItemList(_Older, _data.SegmentationItemList):
     "Tiles with masks, and the old methods."
@@ -266,6 +270,7 @@ def cnn_learner(data, arch:Callable, pretrained:bool=True, weights:str|Path|None
     _tell_once('cnn_learner', 'create_cnn')
     return create_cnn(data, arch, pretrained, weights, metrics, ps, wd)
 
+# %% ../nbs/09_compat.ipynb #0b602e2d
 def unet_learner(data, arch:Callable, pretrained:bool=True, weights:str|Path|None=None, metrics=None,
                  wd:float=0.01) -> Learner: # with the notes' `get_preds`
     """A learner for masks; for the parameters, and more of them, see `nets.unet_learner`.

@@ -28,6 +28,7 @@ def one_line(
     """
     return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
 
+# %% ../nbs/00_core.ipynb #ee447b74
 def cell_text(
     text:str,   # anything
 ) -> str:       # what a spreadsheet shows as text
@@ -42,6 +43,7 @@ def cell_text(
     text = one_line(text)
     return f"'{text}" if text.startswith(('=', '+', '-', '@')) else text
 
+# %% ../nbs/00_core.ipynb #4bac83fc
 def plot_text(
     text:str,   # anything
 ) -> str:       # what matplotlib draws as it stands
@@ -55,6 +57,7 @@ def plot_text(
     """
     return text.replace('$', r'\$')
 
+# %% ../nbs/00_core.ipynb #85e457ee
 def some_of(
     names:Sequence,     # anything that can be printed
 ) -> str:               # one line
@@ -119,11 +122,13 @@ def in_notebook() -> bool: # `True` in a Jupyter kernel, `False` in a terminal, 
     """
     return 'IPython' in sys.modules and hasattr(sys.modules['IPython'].get_ipython(), 'kernel')
 
+# %% ../nbs/00_core.ipynb #3a1d0cee
 def _cell(value) -> str:
     "One table cell as text: six decimals for a float, `#na#` for a missing value."
     if value is None: return '#na#'
     return f'{value:.6f}' if isinstance(value, float) else str(value)
 
+# %% ../nbs/00_core.ipynb #e76bf82c
 def _html_row(cells:Sequence[str], tag:str) -> str:
     "A row of an HTML table: of headings, with the tag `th`, or of values, with `td`."
     return '<tr>' + ''.join(f'<{tag}>{html.escape(c)}</{tag}>' for c in cells) + '</tr>'
@@ -171,8 +176,19 @@ class LiveTable:
         rows = [_html_row(self.columns, 'th')] + [_html_row(row, 'td') for row in self.rows]
         return f'<table>{"".join(rows)}</table>'
 
+# %% ../nbs/00_core.ipynb #e30aa684
+_line = '<div style="height: 1.5em; font-size: small">{}</div>'
+
+def _bar_data(bar:tqdm) -> dict:
+    "A bar as HTML, and as what a terminal shows."
+    shape = '{desc}: {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]'
+    text = tqdm.format_meter(**bar.format_dict | {'bar_format': shape}).removeprefix(': ')
+    size = f'value="{bar.n}" max="{bar.total}"' if bar.total else ''
+    shown = f'<progress {size}></progress> {html.escape(text)}'
+    return {'text/html': _line.format(shown), 'text/plain': f'\r{one_line(text)}'}
+
 # %% ../nbs/00_core.ipynb #e194884b
-_bars = WeakSet()   # all that were made
+_between = {'text/html': _line.format(''), 'text/plain': '\r'}   # so that nothing jumps
 
 class _CellBar(tqdm):
     "tqdm counts and measures; what it draws is shown in the one place that the bars of a cell share."
@@ -186,19 +202,7 @@ class _CellBar(tqdm):
             _draw(_between)
         super().close()
 
-_line = '<div style="height: 1.5em; font-size: small">{}</div>'
-
-def _bar_data(bar:tqdm) -> dict:
-    "A bar as HTML, and as what a terminal shows."
-    shape = '{desc}: {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]'
-    text = tqdm.format_meter(**bar.format_dict | {'bar_format': shape}).removeprefix(': ')
-    size = f'value="{bar.n}" max="{bar.total}"' if bar.total else ''
-    shown = f'<progress {size}></progress> {html.escape(text)}'
-    return {'text/html': _line.format(shown), 'text/plain': f'\r{one_line(text)}'}
-
-_between = {'text/html': _line.format(''), 'text/plain': '\r'}   # so that nothing jumps
-_nothing = {'text/html': '', 'text/plain': ''}
-
+# %% ../nbs/00_core.ipynb #5d076cd4
 def _draw(data:dict) -> None:
     "Show `data` in the cell's place for bars; the first bar makes the place."
     from IPython.display import DisplayHandle
@@ -206,6 +210,10 @@ def _draw(data:dict) -> None:
     _CellBar.place = DisplayHandle()
     _CellBar.place.display(data, raw=True)
     sys.modules['IPython'].get_ipython().events.register('post_execute', _tidy)
+
+# %% ../nbs/00_core.ipynb #9782ab34
+_bars = WeakSet()   # all that were made
+_nothing = {'text/html': '', 'text/plain': ''}
 
 def _tidy() -> None:
     "The cell has ended, by itself or not: close what is open, and leave nothing."

@@ -109,12 +109,14 @@ def _lock(folder:Path) -> int|None:     # an open handle; None: this system has 
         if isinstance(e, (BlockingIOError, FileNotFoundError)): raise
         return None
 
+# %% ../nbs/01_files.ipynb #61a6e75b
 def _remove(place:Path, handle:int|None) -> None:
     "Remove a folder that we hold, then let go of it."
     shutil.rmtree(place, ignore_errors=True)
     if handle is not None:
         os.close(handle)
 
+# %% ../nbs/01_files.ipynb #02ce24b7
 def _remove_dead(place:Path) -> None:
     "Remove what a killed writer left. Who lives has the lock."
     try:
@@ -123,6 +125,7 @@ def _remove_dead(place:Path) -> None:
     if handle is not None:
         _remove(place, handle)
 
+# %% ../nbs/01_files.ipynb #0cd5d7a4
 def _make_place(file:Path) -> tuple[Path, int|None]:
     "A new folder beside `file`, and the lock on it. Raises `FileExistsError` for a hundred writers at once."
     places = [file.with_name(f'{file.name}.{i}.tmp') for i in range(100)]
@@ -135,7 +138,7 @@ def _make_place(file:Path) -> tuple[Path, int|None]:
         except (FileExistsError, BlockingIOError, FileNotFoundError): pass  # the last two: taken for dead
     raise FileExistsError(f'a hundred others write {file}: see {places[0]} and remove what is not needed.')
 
-# %% ../nbs/01_files.ipynb #490a350b
+# %% ../nbs/01_files.ipynb #ddae1956
 def _target(file:Path) -> Path:
     "What is to be written: of a link, where it leads. Raises `OSError` if that is no file that may change."
     file = Path(os.path.realpath(file))
@@ -149,6 +152,7 @@ def _target(file:Path) -> Path:
                               f'writable: chmod u+w {str(file)!r}')
     return file
 
+# %% ../nbs/01_files.ipynb #922bb2f7
 def _to_disk(path:Path) -> None:
     "Wait until a file, or a folder's names, are on the disk."
     if path.is_dir() and os.name == 'nt': return        # Windows opens no folders
@@ -158,6 +162,7 @@ def _to_disk(path:Path) -> None:
     finally:
         os.close(handle)
 
+# %% ../nbs/01_files.ipynb #403b3822
 def _put(temp:Path, file:Path, mode:int) -> None:
     "Rename a complete file to its final name, for good."
     os.chmod(temp, mode)
@@ -165,6 +170,7 @@ def _put(temp:Path, file:Path, mode:int) -> None:
     os.replace(temp, file)
     _to_disk(file.parent)
 
+# %% ../nbs/01_files.ipynb #490a350b
 @contextmanager
 def staged(
     file:str|Path, # the file to be; its folder exists. Of a link, what it points to

@@ -20,7 +20,7 @@ from .report import rows_by_name, split_tags, tag_delim
 from ..core import cell_text, one_line, some_of
 from ..data import LabelLists, MultiCategory
 
-# %% ../../nbs/answers/03_feedback.ipynb #08f38d87
+# %% ../../nbs/answers/03_feedback.ipynb #2d2b6cab
 _columns = ['image_name', 'predicted', 'actual', 'when', 'model', 'note']
 
 def _columns_in(file:Path, head:str) -> list[str]: # the columns
@@ -29,9 +29,11 @@ def _columns_in(file:Path, head:str) -> list[str]: # the columns
     if found in (_columns, _columns[:4]): return found
     raise ValueError(f'{file} begins with {head[:60]!r}, not with {",".join(_columns)}.')
 
+# %% ../../nbs/answers/03_feedback.ipynb #03f7e982
 def _uncell(text:str) -> str: # what `cell_text` was given
     return text[1:] if text.startswith(("'=", "'+", "'-", "'@")) else text
 
+# %% ../../nbs/answers/03_feedback.ipynb #08f38d87
 def _check_record(file:Path, record:dict, columns:list) -> None:
     "Raises `ValueError` for what would not be read back as it is."
     odd = [text for text in record.values() if _uncell(cell_text(text)) != text]
@@ -40,6 +42,7 @@ def _check_record(file:Path, record:dict, columns:list) -> None:
     if lost: raise ValueError(f'{file} has no column for {" and ".join(lost)}, as older files. Begin another '
                               'file; read_corrections reads both kinds.')
 
+# %% ../../nbs/answers/03_feedback.ipynb #2989a535
 def _append(file:Path, text:bytes) -> None:
     "Whole, or not at all."
     with open(file, 'ab', buffering=0) as f:

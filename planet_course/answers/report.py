@@ -176,6 +176,7 @@ def _valid_rows(data:DataBunch, table:pd.DataFrame) -> list[int]: # numbers in `
                               f'{some_of(gone)}. Make the table anew: top_losses(learn).')
     return [row_of[name] for name in names]
 
+# %% ../../nbs/answers/01_report.ipynb #6a1dbf1c
 def tiles_of(
     data:DataBunch,      # whose validation tiles they are
     table:pd.DataFrame,  # rows of what `top_losses` gives
@@ -191,6 +192,7 @@ def tiles_of(
     """
     return data.valid_ds.x.take(_valid_rows(data, table))
 
+# %% ../../nbs/answers/01_report.ipynb #a37845c1
 def _tile_title(row, delim:str) -> str: # of a tile
     "`row`: one of `top_losses`; `delim`: what stands between its labels."
     probs = dict(pair.rsplit(' ', 1) for pair in row.probabilities.split('; ') if pair)
@@ -311,6 +313,7 @@ def co_occurrence(
     rows, cols = rows.double(), cols.double()
     return pd.DataFrame((rows.T @ cols/rows.sum(0)[:, None]).numpy(), list(classes), list(classes))
 
+# %% ../../nbs/answers/01_report.ipynb #6d19c432
 def plot_co_occurrence(
     table:pd.DataFrame, # what `co_occurrence` gives
     xlabel:str='predicted',

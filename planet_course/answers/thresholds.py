@@ -83,7 +83,7 @@ def bootstrap_ci(
     means = [x[rng.integers(len(x), size=len(x))].mean() for _ in range(n_boot)]
     return tuple(np.quantile(means, [(1 - pct)/2, (1 + pct)/2]).tolist())
 
-# %% ../../nbs/answers/02_thresholds.ipynb #5c91ac9d
+# %% ../../nbs/answers/02_thresholds.ipynb #e4d7552c
 def _tune_by_label(probs:Tensor, true:Tensor, start:int, beta:float) -> Tensor:
     "Coordinate ascent from `_grid[start]`: a threshold moves only where that raises the mean over tiles."
     thresh = torch.full((probs.shape[1],), start)
@@ -100,10 +100,12 @@ def _tune_by_label(probs:Tensor, true:Tensor, start:int, beta:float) -> Tensor:
                 thresh[j] = scores.argmax()
     return _grid[thresh]
 
+# %% ../../nbs/answers/02_thresholds.ipynb #e588658b
 def _tune_thresh(probs:Tensor, true:Tensor, by_label:bool=False, beta:float=2.) -> float|Tensor:
     best = torch.stack([fbeta_by_tile(probs > t, true, beta).mean() for t in _grid]).argmax().item()
     return _tune_by_label(probs, true, best, beta) if by_label else round(_grid[best].item(), 2)
 
+# %% ../../nbs/answers/02_thresholds.ipynb #5c91ac9d
 def best_thresh(
     logits:Tensor,          # raw model outputs, shape (n, c)
     targs:Tensor,           # 0/1 targets, shape (n, c)
@@ -219,7 +221,7 @@ def compare_rules(
         rows[name] |= zip(('gain_low', 'gain_high'), bootstrap_ci(nested - plain))
     return pd.DataFrame.from_dict(rows, 'index')
 
-# %% ../../nbs/answers/02_thresholds.ipynb #2261ccf7
+# %% ../../nbs/answers/02_thresholds.ipynb #f9af53e8
 def check_label_targets(
     learn:Learner,  # whose targets are asked for
 ) -> None:
@@ -233,6 +235,7 @@ def check_label_targets(
         raise ValueError(f'this call is for labels, these targets are {kind.__name__}. learn.get_preds() '
                          'predicts them, learn.save() keeps the network.')
 
+# %% ../../nbs/answers/02_thresholds.ipynb #4db317bf
 def pick_thresh(
     given:float|Sequence[float]|None,   # what the caller asked for
     own:float|Sequence[float]|None,     # what the learner or the model file has
@@ -258,6 +261,7 @@ def pick_thresh(
     if given is not None:
         print('thresh is not used: a tile has one label here, the most probable one.')
 
+# %% ../../nbs/answers/02_thresholds.ipynb #2261ccf7
 def thresh_for(
     learn:Learner,                          # that predicts labels
     thresh:float|Sequence[float]|None=None, # the threshold asked for, or c of them; None: the learner's

@@ -174,7 +174,7 @@ def create_head(
         layers += [nn.BatchNorm1d(n_in), nn.Dropout(p), linear] + ([nn.ReLU()] if i < len(lin_ftrs) else [])
     return nn.Sequential(*layers, *([nn.BatchNorm1d(c, momentum=0.01)] if bn_final else []))
 
-# %% ../../nbs/nets/02_cnn.ipynb #f4323c6b
+# %% ../../nbs/nets/02_cnn.ipynb #30fd1144
 _steps = {'split_by_rand_pct': '.split_by_rand_pct()', 'label_from_df': ".label_from_df(label_delim=' ')",
           'databunch': '.transform(size=128).databunch()'}   # a method of lists, and the call that comes next
 
@@ -197,12 +197,14 @@ def check_data(
     raise TypeError(f'this {name} is no data to train on: give the DataBunch that src.databunch() made, then '
                     'the network: create_cnn(data, models.resnet50).')
 
+# %% ../../nbs/nets/02_cnn.ipynb #1dbe092c
 def _one_label(data, loss_func) -> bool:
     "Whether a tile has one label: the kind of its targets says so, or else the loss."
     kind = target_kind(data)
     fits = getattr(kind, 'loss_func', loss_func or data.loss_func)
     return nn.CrossEntropyLoss in (fits, type(fits)) and not getattr(kind, 'moves', False)
 
+# %% ../../nbs/nets/02_cnn.ipynb #f4323c6b
 def grouped_learner(
     data,               # a `DataBunch`, or anything a `Learner` takes
     model:nn.Module,    # the whole network: the body, then `end`

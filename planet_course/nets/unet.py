@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ..train import Callback, Learner
 from .cnn import build_body, check_data, grouped_learner
 
-# %% ../../nbs/nets/03_unet.ipynb #cc5d9a13
+# %% ../../nbs/nets/03_unet.ipynb #8d590f1a
 def _walk(body:nn.Sequential, x:Tensor) -> tuple[list[Tensor], Tensor]:
     "What the body had each time before it made the picture smaller, the largest first, and its output."
     skips = []
@@ -26,6 +26,7 @@ def _walk(body:nn.Sequential, x:Tensor) -> tuple[list[Tensor], Tensor]:
             skips.append(before)
     return skips, x
 
+# %% ../../nbs/nets/03_unet.ipynb #cc5d9a13
 class _Up(nn.Module):
     "Enlarge to the size of a skip, lay the two together, two convolutions."
     def __init__(self, n_in:int, n_skip:int, n_out:int):

@@ -73,6 +73,7 @@ def arch_function(
     raise TypeError(f'{arch!r} is no network: give a function that makes one, such as models.resnet18, '
                     'or its name.')
 
+# %% ../../nbs/nets/01_weights.ipynb #c0132c3e
 def arch_name(
     arch:Callable, # a function that makes a network, perhaps inside a `partial`
 ) -> str:          # as printed, kept in stages and exports: 'resnet50'
@@ -88,13 +89,14 @@ def arch_name(
         arch = arch.func
     return getattr(arch, '__name__', type(arch).__name__)
 
-# %% ../../nbs/nets/01_weights.ipynb #b3a1d38b
+# %% ../../nbs/nets/01_weights.ipynb #fe2354ba
 def _arch_in(header) -> str: # '' where none is said
     "The architecture's name in the header of an export."
     try:
         return str(json.loads(header['__metadata__']['planet_course'])['arch'])
     except (KeyError, TypeError, ValueError): return ''
 
+# %% ../../nbs/nets/01_weights.ipynb #dd21b027
 def _read_safe(file:Path) -> tuple[dict, str]: # tensors, and the architecture's name in an export of ours
     "Read a .safetensors file. Raises `ValueError` if it is damaged."
     from safetensors.torch import load
@@ -104,6 +106,7 @@ def _read_safe(file:Path) -> tuple[dict, str]: # tensors, and the architecture's
         return load(content), _arch_in(json.loads(content[8:8 + size]))
     except Exception as e: raise ValueError(f'{file} is damaged: {one_line(str(e))[:120]}') from e
 
+# %% ../../nbs/nets/01_weights.ipynb #b6c1b077
 def _read_pth(file:Path, most:int) -> tuple[dict, str]: # a state dict, and the architecture's name in a stage
     "Read a state dict, or the one in a stage. Raises `ValueError` for what is neither, or damaged."
     state = read_pickled(file, most, 'a file of weights')
@@ -114,6 +117,7 @@ def _read_pth(file:Path, most:int) -> tuple[dict, str]: # a state dict, and the 
     facts = state.get('facts')
     return state['model'], str(facts.get('arch', '')) if isinstance(facts, dict) else ''
 
+# %% ../../nbs/nets/01_weights.ipynb #b3a1d38b
 def _read_weights(
     file:str|Path,  # a state dict, .pth or .safetensors; a stage; an export
     most:int,       # bytes that it may have
@@ -137,7 +141,7 @@ def _read_weights(
     if broken: raise ValueError(f'{file} has NaN in {one_line(", ".join(broken))}.')
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, arch
 
-# %% ../../nbs/nets/01_weights.ipynb #c2c802bf
+# %% ../../nbs/nets/01_weights.ipynb #a7d5295d
 _old_densenet = re.compile(r'(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)')   # in its files
 
 def _with_todays_names(state:dict, module:nn.Module) -> dict:
@@ -145,6 +149,7 @@ def _with_todays_names(state:dict, module:nn.Module) -> dict:
     counts = {k: v for k, v in module.state_dict().items() if k.endswith('num_batches_tracked')}
     return {**counts, **{_old_densenet.sub(r'\1', k): v for k, v in state.items()}}
 
+# %% ../../nbs/nets/01_weights.ipynb #c2c802bf
 def _load_into(model:nn.Module, body:nn.Module, state:dict, arch:str, name:str, file:Path) -> str:
     """Put weights into the network `name`, or, if `state` is of one of ours, into its body alone.
 
@@ -165,6 +170,7 @@ def _load_into(model:nn.Module, body:nn.Module, state:dict, arch:str, name:str, 
     module.load_state_dict(tensors)
     return said
 
+# %% ../../nbs/nets/01_weights.ipynb #303f3b28
 def load_file(
     file:str|Path,   # a state dict, .pth or .safetensors; a stage; an export
     model:nn.Module, # the whole network, as its function made it

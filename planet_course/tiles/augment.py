@@ -242,6 +242,7 @@ def _draw_homography(tfms:'Transforms', u:_Uniform, k:Tensor, h:int, w:int) -> T
         m = m @ warp_matrix(_draw(u.may_warp[:, None], u.warp, -tfms.max_warp, tfms.max_warp, p))
     return m.float()
 
+# %% ../../nbs/tiles/03_augment.ipynb #a3f7adbe
 def _draw_affine(tfms:'Transforms', u:_Uniform) -> Tensor:
     "Which tiles are turned, zoomed or warped."
     turned = (u.may_turn < tfms.p_affine) & (tfms.max_rotate > 0)
@@ -249,6 +250,7 @@ def _draw_affine(tfms:'Transforms', u:_Uniform) -> Tensor:
     warped = (u.may_warp < tfms.p_affine) & (tfms.max_warp > 0)
     return turned | zoomed | warped
 
+# %% ../../nbs/tiles/03_augment.ipynb #871b30f2
 def _draw_lighting(tfms:'Transforms', u:_Uniform) -> tuple[Tensor, Tensor]:
     "Brightness and contrast of each tile."
     m = tfms.max_lighting
@@ -272,7 +274,7 @@ def _draw_params(tfms:'Transforms', u:_Uniform, h:int, w:int) -> TfmParams:
         params = replace(params, brightness=brightness, contrast=contrast)
     return params
 
-# %% ../../nbs/tiles/03_augment.ipynb #56b86038
+# %% ../../nbs/tiles/03_augment.ipynb #5ecf66b9
 def _to_float(xb:Tensor) -> Tensor:
     return xb.float().div_(RGB.scale) if xb.dtype == RGB.dtype else xb.float()
 
@@ -285,11 +287,13 @@ def _transform(xb:Tensor, params:TfmParams) -> Tensor:
         xb = relight(xb, params.brightness, params.contrast)
     return xb
 
+# %% ../../nbs/tiles/03_augment.ipynb #f2084ed7
 def _only_pixels_move(params:TfmParams, square:bool) -> bool:
     "Can a batch do without sampling? The axes of a tile that is no square cannot be swapped."
     if params.symmetry is None or bool(params.affine.any()): return False
     return square or bool((params.symmetry < 4).all())
 
+# %% ../../nbs/tiles/03_augment.ipynb #56b86038
 def _transform_batch(xb:Tensor, params:TfmParams) -> Tensor:
     "As `_transform`, channels last; on a CPU chunk by chunk, and symmetries without sampling."
     n, _, h, w = xb.shape
@@ -318,6 +322,7 @@ def _check_settings(tfms:'Transforms') -> None:
     bad = [f for f in tfms.xtra_tfms if not callable(f)]
     if bad: raise TypeError(f'xtra_tfms holds {bad[0]!r}: each must be a function of a float batch.')
 
+# %% ../../nbs/tiles/03_augment.ipynb #5c943aeb
 def _check_batch(xb:Tensor, params:TfmParams) -> None:
     if xb.ndim != 4 or not (xb.dtype == RGB.dtype or xb.is_floating_point()):
         raise ValueError(f'expected tiles (n, 3, h, w), uint8 or float in [0, 1]; got {xb.dtype} of shape '

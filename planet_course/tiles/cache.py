@@ -47,10 +47,12 @@ def _key(files:list[str], base:Path, size:TileSize, pixels:TileFormat) -> str:
         h.update(b'\0' + os.fsencode(os.path.relpath(f, base)))
     return h.hexdigest()
 
+# %% ../../nbs/tiles/02_cache.ipynb #328b565b
 def _stats(s:os.stat_result) -> list[int]:
     "What changes when a file is replaced or written to, as four unsigned numbers."
     return [n % 2**64 for n in (s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino)]
 
+# %% ../../nbs/tiles/02_cache.ipynb #29fbe7f8
 def _stats_now(files:list[str]) -> np.ndarray:    # shape (n, 4); zeros where there is no file
     "What the system says of files."
     def ask(file):
@@ -59,6 +61,7 @@ def _stats_now(files:list[str]) -> np.ndarray:    # shape (n, 4); zeros where th
         except OSError: return [0]*4
     return np.array([ask(file) for file in files], np.uint64)
 
+# %% ../../nbs/tiles/02_cache.ipynb #2fa2cd6a
 def _forget_young(stats:np.ndarray) -> np.ndarray:
     "Zeros where a file changed less than two seconds ago: it may change again, and look the same."
     old = stats[:, 2] < time.time_ns() - 2*10**9
@@ -78,9 +81,11 @@ def _read(file:str) -> tuple[NamedBytes, list[int]]:
     steady = _stats(before) == _stats(after) and len(contents) == after.st_size
     return contents, _stats(after) if steady else [0]*4
 
+# %% ../../nbs/tiles/02_cache.ipynb #33364b6f
 def _digest(contents:bytes) -> bytes:
     return hashlib.blake2b(contents, digest_size=16).digest()
 
+# %% ../../nbs/tiles/02_cache.ipynb #0bb07ae5
 def _digest_of(file:str) -> tuple[bytes, list[int]]:
     "Digest and stats of a tile; b'' for what cannot be read."
     try:
@@ -98,6 +103,7 @@ def _in_order(work:Callable, files:list[str], workers:int, says:str, progress:bo
                 yield result
                 bar.update()
 
+# %% ../../nbs/tiles/02_cache.ipynb #61447dee
 def _decoded(file:str, size:TileSize) -> tuple[Tensor, bytes, list[int]]|ValueError:
     "A tile, its digest and its stats; or why it cannot be read."
     try:
@@ -105,6 +111,18 @@ def _decoded(file:str, size:TileSize) -> tuple[Tensor, bytes, list[int]]|ValueEr
         return decode(contents, size), _digest(contents), stats
     except ValueError as e: return e
 
+# %% ../../nbs/tiles/02_cache.ipynb #5418317c
+def _unreadable(errors:list, n:int) -> str:
+    "What `decode` raised for up to ten of `n` tiles, and the count, in one message."
+    lines = [str(e) for e in errors[:10]] + [f'and {len(errors) - 10} more']*(len(errors) > 10)
+    return '\n  '.join([f'{len(errors)} of {n} tiles cannot be read. Get or drop them:', *lines])
+
+# %% ../../nbs/tiles/02_cache.ipynb #5bf5871f
+def _shapes(n:int) -> dict[str, tuple]:
+    "What a marker of `n` tiles has in it: of each its stats and digest, and both of the cache file."
+    return dict(stats=(n, 4), whole=(64,), digests=(n, 16), own=(4,))
+
+# %% ../../nbs/tiles/02_cache.ipynb #85b6b7e4
 def _write_tiles(cache:'TileCache', part:Path, progress:bool) -> dict[str, np.ndarray]:
     "Decode all tiles into the file `part`. Returns what its marker has to say."
     bad = []
@@ -129,21 +147,13 @@ def _write_tiles(cache:'TileCache', part:Path, progress:bool) -> dict[str, np.nd
     marker = {name: np.frombuffer(text, np.uint8).reshape(shapes[name]) for name, text in as_bytes.items()}
     return marker | {'stats': _forget_young(np.array(all_stats, np.uint64))}
 
-def _shapes(n:int) -> dict[str, tuple]:
-    "What a marker of `n` tiles has in it: of each its stats and digest, and both of the cache file."
-    return dict(stats=(n, 4), whole=(64,), digests=(n, 16), own=(4,))
-
+# %% ../../nbs/tiles/02_cache.ipynb #ac167504
 def _mark(file:Path, marker:dict[str, np.ndarray]) -> None:
     "Write the marker of a cache file."
     with staged(file.with_suffix('.npz')) as temp, open(temp, 'wb') as out:
         np.savez(out, **marker)
 
-def _unreadable(errors:list, n:int) -> str:
-    "What `decode` raised for up to ten of `n` tiles, and the count, in one message."
-    lines = [str(e) for e in errors[:10]] + [f'and {len(errors) - 10} more']*(len(errors) > 10)
-    return '\n  '.join([f'{len(errors)} of {n} tiles cannot be read. Get or drop them:', *lines])
-
-# %% ../../nbs/tiles/02_cache.ipynb #7686bf1f
+# %% ../../nbs/tiles/02_cache.ipynb #c1cd16b6
 def _marker(file:Path) -> dict[str, np.ndarray]:
     "What the marker of a cache file says; nothing if there is none, or it is damaged."
     try:
@@ -151,6 +161,7 @@ def _marker(file:Path) -> dict[str, np.ndarray]:
             return dict(stored)
     except Exception: return {}
 
+# %% ../../nbs/tiles/02_cache.ipynb #6c55c007
 def _same_tiles(cache:'TileCache', marker:dict[str, np.ndarray], progress:bool) -> bool:
     "Do the files hold the bytes that were decoded? What is newly known of them goes into `marker`."
     now = _stats_now(cache.files)
@@ -164,6 +175,7 @@ def _same_tiles(cache:'TileCache', marker:dict[str, np.ndarray], progress:bool) 
     marker['stats'] = _forget_young(now)
     return True
 
+# %% ../../nbs/tiles/02_cache.ipynb #6e1ed563
 def _digest_all(rows:BinaryIO) -> bytes:
     return hashlib.file_digest(rows, 'blake2b').digest()
 
@@ -174,6 +186,7 @@ def _same_rows(rows:BinaryIO, marker:dict[str, np.ndarray]) -> bool:
     marker['own'] = now
     return True
 
+# %% ../../nbs/tiles/02_cache.ipynb #7686bf1f
 def _find(cache:'TileCache', file:Path, progress:bool) -> Tensor|None:
     "The memory-mapped cache file, if its marker proves that it holds these tiles."
     old = _marker(file)
@@ -260,13 +273,7 @@ class TileCache:
         if isinstance(i, (int, slice, np.integer)): return self.tensor[i].clone()
         return self.tensor.index_select(0, torch.as_tensor(i, dtype=torch.long))
 
-# %% ../../nbs/tiles/02_cache.ipynb #97e5c00b
-def _read_ahead(file:Path) -> None:
-    "Ask the system to read the file ahead, in order, unless it takes more than half of all memory."
-    if hasattr(os, 'posix_fadvise') and file.stat().st_size <= free_memory(torch.device('cpu')):
-        with open(file, 'rb') as f:
-            os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
-
+# %% ../../nbs/tiles/02_cache.ipynb #705b4f55
 def _locked(folder:Path):
     "A context in which no other process builds in `folder`; one line if another has to be waited for."
     lock = FileLock(folder/'.lock')
@@ -276,6 +283,7 @@ def _locked(folder:Path):
         print(f'another process makes a tile cache in {folder}: waiting for it')
     return lock.acquire()
 
+# %% ../../nbs/tiles/02_cache.ipynb #4c957ae2
 def _build(cache:TileCache, file:Path, progress:bool) -> None:
     "Write the file, then its marker; where the disk has no room, now or half way, say what to do."
     _check_room(file.parent, cache.nbytes)
@@ -288,6 +296,7 @@ def _build(cache:TileCache, file:Path, progress:bool) -> None:
         if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): raise
         raise _no_room(file.parent, cache.nbytes, f'took no more: {e.strerror}') from e
 
+# %% ../../nbs/tiles/02_cache.ipynb #177f7251
 def _find_or_build(cache:TileCache, file:Path, progress:bool) -> Tensor:
     "Raises `OSError` if the tiles change faster than they can be read."
     for _ in range(2):
@@ -300,6 +309,14 @@ def _find_or_build(cache:TileCache, file:Path, progress:bool) -> Tensor:
     raise OSError(f'tiles in {os.path.dirname(cache.files[0])} change while they are read. Build the cache '
                   'again when nobody writes to them.')
 
+# %% ../../nbs/tiles/02_cache.ipynb #fbe8adf2
+def _read_ahead(file:Path) -> None:
+    "Ask the system to read the file ahead, in order, unless it takes more than half of all memory."
+    if hasattr(os, 'posix_fadvise') and file.stat().st_size <= free_memory(torch.device('cpu')):
+        with open(file, 'rb') as f:
+            os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+
+# %% ../../nbs/tiles/02_cache.ipynb #97e5c00b
 def _open_tiles(cache:TileCache, progress:bool) -> Tensor:
     "The memory-mapped file of a cache, made first if neither folder has it."
     size = cache.size

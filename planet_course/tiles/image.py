@@ -38,21 +38,22 @@ class TileFormat(NamedTuple):
 
 RGB = TileFormat(channels=3, dtype=torch.uint8, scale=255)
 
-# %% ../../nbs/tiles/01_image.ipynb #05ed8aec
-_magic = b'\xff\xd8', b'\x89PNG', b'RIFF', b'GIF8', b'BM', b'II*\0', b'MM\0*'   # how such files begin
-
+# %% ../../nbs/tiles/01_image.ipynb #95448df2
 class PictureRefused(ValueError):
     "Why a picture is not read, in words of ours."
 
+# %% ../../nbs/tiles/01_image.ipynb #b68e092a
 def _too_large() -> str:
     return (f'it has, or scaled it would have, more than {2*Image.MAX_IMAGE_PIXELS:,} pixels, and may be a '
             'decompression bomb. For a picture that you trust, set PIL.Image.MAX_IMAGE_PIXELS = None before')
 
+# %% ../../nbs/tiles/01_image.ipynb #a456c42c
 def _no_tile(bands:str) -> str:
     return (f'it has {bands}. Take tiles of three bands of bytes (train-jpg, in the competition), or make '
             'them, with GDAL for instance, from a range of your choice: '
             'gdal_translate -b 3 -b 2 -b 1 -ot Byte -scale LOW HIGH 0 255 TILE.tif TILE.png')
 
+# %% ../../nbs/tiles/01_image.ipynb #64087059
 def _tiff_bands(file:str|Path|bytes) -> str:
     "Of a TIFF that Pillow does not open, bands and bits; else ''."
     try:
@@ -62,6 +63,9 @@ def _tiff_bands(file:str|Path|bytes) -> str:
             tags.load(source)
         return f'{tags.get(277, 1)} bands of {tags[258][0]} bits'       # SamplesPerPixel, BitsPerSample
     except Exception: return ''
+
+# %% ../../nbs/tiles/01_image.ipynb #05ed8aec
+_magic = b'\xff\xd8', b'\x89PNG', b'RIFF', b'GIF8', b'BM', b'II*\0', b'MM\0*'   # how such files begin
 
 def _why_unreadable(file:str|Path|bytes|Image.Image, error:Exception) -> str:
     "What is wrong with a picture: what the system said, or what its size and first bytes show."
@@ -79,10 +83,12 @@ def _why_unreadable(file:str|Path|bytes|Image.Image, error:Exception) -> str:
     if head.startswith(_magic): return 'the picture is cut short or damaged'
     return 'this is not a JPEG, PNG, WebP, GIF, BMP or TIFF picture'
 
+# %% ../../nbs/tiles/01_image.ipynb #af7e23c1
 class NamedBytes(bytes):
     "The bytes of a file, and its name for an error."
     name: str
 
+# %% ../../nbs/tiles/01_image.ipynb #4ae4d69c
 def _name(file:str|Path|bytes|Image.Image) -> str:
     if isinstance(file, NamedBytes): return file.name
     return f'a picture of {len(file)} bytes' if isinstance(file, bytes) else str(file)
@@ -112,6 +118,7 @@ def open_source(
     source.close()
     raise PictureRefused('this is no file')
 
+# %% ../../nbs/tiles/01_image.ipynb #a3b62e37
 @contextmanager
 def naming_the_picture(
     file:str|Path|bytes|Image.Image,    # what the block reads
@@ -128,6 +135,7 @@ def naming_the_picture(
         if no_memory: raise MemoryError(f'too little memory for {_name(file)}') from e
         raise _cannot_read(file, e) from e
 
+# %% ../../nbs/tiles/01_image.ipynb #df7aa2b2
 @contextmanager
 def _as_stored(file:str|Path|bytes|Image.Image) -> Iterator[Image.Image]:
     "A picture as its file has it, of which only the header was read. Raises as `open_picture` does."
@@ -140,7 +148,7 @@ def _as_stored(file:str|Path|bytes|Image.Image) -> Iterator[Image.Image]:
             with open_source(file) as source, Image.open(source, formats=PICTURE_FORMATS) as found:
                 yield found
 
-# %% ../../nbs/tiles/01_image.ipynb #4404e7a1
+# %% ../../nbs/tiles/01_image.ipynb #a2052921
 class TileSize(NamedTuple):
     """How large a tile is, and how a picture gets there.
 
@@ -158,6 +166,7 @@ class TileSize(NamedTuple):
         if not self.crop: return f'({self.h}, {self.w})'
         return f'{self.h}' if self.h == self.w else repr(self)
 
+# %% ../../nbs/tiles/01_image.ipynb #4404e7a1
 def _in_words(size) -> TileSize:
     if isinstance(size, TileSize): return size
     if isinstance(size, (tuple, list)) and len(size) == 2: return TileSize(*size, crop=False)
@@ -202,6 +211,7 @@ def fit_window(
     nw = max(size.w, round(w/ratio))
     return nh, nw, (nh - size.h + 1)//2, (nw - size.w + 1)//2
 
+# %% ../../nbs/tiles/01_image.ipynb #b343e996
 def resize(
     tile:Tensor,                        # shape (..., h, w)
     size:int|tuple[int,int]|TileSize,   # pixels; int: scale, crop to a square; (h, w): squish
@@ -248,7 +258,7 @@ def _orientation(picture:Image.Image) -> int:   # 1: as stored, 2 to 8: a key of
         return picture.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception: return 1                              # a picture can be whole while its EXIF is not
 
-# %% ../../nbs/tiles/01_image.ipynb #649adbb2
+# %% ../../nbs/tiles/01_image.ipynb #32cffacd
 class _Room:
     "A number of pixels that all threads together may have in hand."
     def __init__(self, most:int):
@@ -276,6 +286,7 @@ class _Room:
 
 _room = _Room(2*89_478_485)     # what Pillow allows one picture
 
+# %% ../../nbs/tiles/01_image.ipynb #649adbb2
 @contextmanager
 def open_picture(
     file:str|Path|bytes|Image.Image,    # a JPEG, PNG, WebP, GIF, BMP or TIFF: path, bytes, opened by Pillow
@@ -305,13 +316,14 @@ def open_picture(
             upright.info.setdefault('stored', stored)
             yield upright
 
-# %% ../../nbs/tiles/01_image.ipynb #31fce15b
+# %% ../../nbs/tiles/01_image.ipynb #e7cd6334
 def _other_range(low:float, high:float, bits:str) -> PictureRefused:
     return PictureRefused(f'its pixels go from {low:,.6g} to {high:,.6g}, in {bits}; which of them are black '
                     'and white is not known. Choose low and high once for all pictures, and write bytes: '
                     'a = np.asarray(Image.open(file)).astype(float); '
                     'Image.fromarray(np.uint8(255*np.clip((a - low)/(high - low), 0, 1))).save(...)')
 
+# %% ../../nbs/tiles/01_image.ipynb #b1914ab9
 def _rgb(picture:Image.Image) -> np.ndarray:
     "Any picture as bytes, (h, w, 3). Pillow cuts 16-bit greys off at 255, so those are scaled here."
     stored = picture.info.get('stored', '')
@@ -329,6 +341,7 @@ def _rgb(picture:Image.Image) -> np.ndarray:
     if deep and pixels.max() < 16: raise _other_range(pixels.min()*256., pixels.max()*256. + 255, '16 bits')
     return pixels
 
+# %% ../../nbs/tiles/01_image.ipynb #d62952f2
 _told = set()
 _telling = threading.Lock()
 
@@ -343,6 +356,7 @@ def _tell_dropped(file:str|Path|bytes|Image.Image, picture:Image.Image) -> None:
         _told.add(where)
         print(f'pictures in {where} have a fourth band, such as transparency. It is dropped: tiles are RGB')
 
+# %% ../../nbs/tiles/01_image.ipynb #31fce15b
 def decode(
     file:str|Path|bytes|Image.Image,    # a JPEG, PNG, WebP, GIF, BMP or TIFF: path, bytes, opened by Pillow
     size:int|tuple[int,int]|TileSize|None=None, # int: scale, crop to a square; (h, w): squish; None: as it is
