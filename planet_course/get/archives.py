@@ -65,6 +65,7 @@ class _ToPipe(py7zr.io.Py7zIO, py7zr.io.WriterFactory):
     def flush(self): pass
     def size(self): return 0
 
+# %% ../../nbs/get/06_archives.ipynb #fafa88af
 @contextmanager
 def _open_7z(archive:Path, most:int):
     "The one file inside a .7z as a stream, decoded by another thread as we read. At most `most` bytes."
@@ -248,6 +249,7 @@ def alone_in(
                 staging.rmdir() # where no download waits in it
             lock.release()
 
+# %% ../../nbs/get/06_archives.ipynb #a0b401e7
 def clear_leftovers(
     folder:Path, # as for `alone_in`, and so `name`
     name:str,
@@ -267,6 +269,7 @@ def _picture_or_text(name:str) -> str|None:
     known = re.fullmatch(r'[^\0]{,150}\.(jpe?g|png|csv|txt|json)', name, re.I)
     return name if known and '/.' not in name else None
 
+# %% ../../nbs/get/06_archives.ipynb #35e3bce8
 def _archive_and_folder(url:str) -> tuple[str, str]: # of the archive, and of the folder for what it holds
     "What comes from `url` is called like this. Raises `ValueError` for an address that names nothing."
     try:
@@ -278,6 +281,7 @@ def _archive_and_folder(url:str) -> tuple[str, str]: # of the archive, and of th
     shown = without_secrets(url)
     raise ValueError(f'{shown!r} does not end in the name of an archive, like planet_tiny.tgz.')
 
+# %% ../../nbs/get/06_archives.ipynb #8e47cce4
 def untar_data(
     url:str,                 # one of `URLs`, or the address of another .tgz, .tar, .tar.7z or .zip
     dest:str|Path|None=None, # where the new folder goes; by default `Config.data_path()`

@@ -28,6 +28,7 @@ def pick_colour(
     a, b = (np.array(list(bytes.fromhex(h)), 'f4') for h in rng.choice(hexes.split(), 2))
     return ((a + rng.random()*(b - a)) * rng.normal(1, jitter)).astype('f4')
 
+# %% ../../nbs/get/01_canvas.ipynb #4edf6f56
 def smooth_noise(
     rng,            # a NumPy generator
     size:int,       # pixels of a side
@@ -52,6 +53,7 @@ def smooth_noise(
         out += 1.35*.55**o * np.asarray(grid.resize((size, size), Image.BICUBIC, box=(1, 1, k + 1, k + 1)))
     return out
 
+# %% ../../nbs/get/01_canvas.ipynb #1fc35762
 def winding_line(
     rng,            # a NumPy generator
     start:tuple,    # the first point (x, y), 0 to 1
@@ -111,6 +113,7 @@ def draw_shapes(
     rgba = np.asarray(im.reduce(s//size)).view('u4')[..., 0].take(warp)
     return rgba[..., None].view('u1').transpose(2, 0, 1).astype('f4')
 
+# %% ../../nbs/get/01_canvas.ipynb #a60b6b39
 def soft_step(
     a:np.ndarray,   # any numbers
     sharp:float,    # the slope where `a` is 0
@@ -126,6 +129,7 @@ def soft_step(
     """
     return (a*sharp + .5).clip(0, 1)
 
+# %% ../../nbs/get/01_canvas.ipynb #69f455c7
 def blend(
     a:np.ndarray,   # a colour (3,)
     b:np.ndarray,   # another

@@ -23,9 +23,6 @@ from .errors import (CorruptError, DataError, OfflineError, RateLimitedError, ro
                                       SAME_LINE_AGAIN)
 
 # %% ../../nbs/get/05_download.ipynb #38ce59f7
-_TIMEOUT = 10, 60   # seconds to connect, and to wait for the next bytes
-_WAITS = 1, 2, 4, 8 # seconds before each further attempt
-
 def without_secrets(
     text:str, # with addresses in it
 ) -> str:
@@ -37,12 +34,14 @@ def without_secrets(
     text = re.sub(r'//[^/\s]*@', '//...@', text)
     return re.sub(r'\?.*?(?= \(Caused|$)', '?...', text, flags=re.S)
 
+# %% ../../nbs/get/05_download.ipynb #80bea112
 class _Setback(NamedTuple):
     "Why an attempt failed."
     problem: str     # for messages
     kind: type       # of the error, if it was the last attempt
     wait: float|None # seconds before the next; None where no further attempt would help
 
+# %% ../../nbs/get/05_download.ipynb #0bd303cf
 def _setback(error:requests.RequestException, wait:float|None) -> _Setback:
     "What to make of `error`, where `wait` seconds were to pass before the next attempt."
     if not isinstance(error, requests.HTTPError):
@@ -57,11 +56,15 @@ def _setback(error:requests.RequestException, wait:float|None) -> _Setback:
         wait = int(asked) if int(asked) <= 60 else None
     return _Setback(problem, RateLimitedError if status == 429 else OfflineError, wait)
 
+# %% ../../nbs/get/05_download.ipynb #9a9cbcad
 def _given_up(what:str, page:str, last:_Setback) -> DataError:
     then = f'{SAME_LINE_AGAIN}, in some minutes'
     if last.kind is DataError:
         then = f'look at that page in a browser; if it works there, {SAME_LINE_AGAIN}'
     return last.kind(f'{what} could not be had: {last.problem}. What has come so far is kept.', page, then)
+
+# %% ../../nbs/get/05_download.ipynb #9c42a994
+_WAITS = 1, 2, 4, 8 # seconds before each further attempt
 
 def keep_trying(
     action:Callable, # called without arguments; what fails raises a `requests.RequestException`
@@ -125,6 +128,8 @@ def in_time(
     return answer.result()
 
 # %% ../../nbs/get/05_download.ipynb #4fc80487
+_TIMEOUT = 10, 60   # seconds to connect, and to wait for the next bytes
+
 def _onward(
     session:requests.Session,
     request:requests.PreparedRequest,

@@ -37,6 +37,7 @@ def _no_token() -> NoCredentialsError:
         '  Kaggle notebook: no token is needed: Add Input, search for planets-dataset; then '
         "planet_data(source='mount')")
 
+# %% ../../nbs/get/08_kaggle.ipynb #77c050f8
 _ANSWER = 16 << 20 # bytes of an answer that is no file
 
 def _answer(request:requests.PreparedRequest, stream:bool) -> requests.Response:
@@ -49,6 +50,7 @@ def _answer(request:requests.PreparedRequest, stream:bool) -> requests.Response:
     answer.raw = io.BytesIO(data)
     return answer
 
+# %% ../../nbs/get/08_kaggle.ipynb #13337de1
 @contextmanager
 def _kaggle_client(login:dict) -> Iterator:
     "Kaggle's client, which signs in with `login`."
@@ -63,15 +65,23 @@ def _kaggle_client(login:dict) -> Iterator:
         yield client
 
 # %% ../../nbs/get/08_kaggle.ipynb #55913864
+def _clean(text) -> str:
+    "`text` without what editors and shells put around it; '' for what is no text."
+    return text.strip('\ufeff\0"\'' + string.whitespace) if isinstance(text, str) else ''
+
+# %% ../../nbs/get/08_kaggle.ipynb #00336463
 def _bad(where, why:str) -> BadCredentialsError:
     then = "generate a new token there, save it as ~/.kaggle/access_token, take the old one away, and " \
            "planet_data(source='kaggle')"
     return BadCredentialsError(f'{where} {why}.', _TOKEN_PAGE, then)
 
-def _clean(text) -> str:
-    "`text` without what editors and shells put around it; '' for what is no text."
-    return text.strip('\ufeff\0"\'' + string.whitespace) if isinstance(text, str) else ''
+# %% ../../nbs/get/08_kaggle.ipynb #a219bd84
+def _usable(value:str, where:str) -> str: # `value`
+    "Raises `BadCredentialsError` for what no header can carry."
+    if re.fullmatch('[!-~]+', value): return value
+    raise _bad(where, 'holds no token or key: there is a blank, a line break or a letter beyond ASCII in it')
 
+# %% ../../nbs/get/08_kaggle.ipynb #04aef804
 def _saved(file:str) -> str:
     "What a file with credentials says; '' where there is none. Raises `BadCredentialsError`."
     try:
@@ -82,17 +92,13 @@ def _saved(file:str) -> str:
         return _clean(data.decode('utf-16' if data[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8'))
     except UnicodeDecodeError: raise _bad(file, 'is no text in UTF-8') from None
 
+# %% ../../nbs/get/08_kaggle.ipynb #7f920b56
 def _saved_json(file:str) -> dict:
     "The same of a file with names and values."
     try:
         return dict(json.loads(_saved(file) or '{}'))
     except (ValueError, TypeError):
         raise _bad(file, 'is not what Kaggle saves: {"username": ..., "key": ...}') from None
-
-def _usable(value:str, where:str) -> str: # `value`
-    "Raises `BadCredentialsError` for what no header can carry."
-    if re.fullmatch('[!-~]+', value): return value
-    raise _bad(where, 'holds no token or key: there is a blank, a line break or a letter beyond ASCII in it')
 
 # %% ../../nbs/get/08_kaggle.ipynb #515325ee
 def _token() -> str: # '' where there is none
@@ -106,6 +112,7 @@ def _token() -> str: # '' where there is none
         if token := _saved(file): return _usable(token, file)
     return ''
 
+# %% ../../nbs/get/08_kaggle.ipynb #df077d8e
 def _user_and_key() -> dict:
     "User name and key, each from the first place that has it; {} where one is missing."
     own = os.environ.get('KAGGLE_CONFIG_DIR') or '~/.kaggle'
@@ -121,6 +128,7 @@ def _user_and_key() -> dict:
         found[name] = _usable(places[where], where)
     return dict(username=found['username'], password=found['key'])
 
+# %% ../../nbs/get/08_kaggle.ipynb #f84f242b
 def _login() -> dict:
     "What the client signs in with. Raises `NoCredentialsError`, `BadCredentialsError`."
     if token := _token(): return dict(api_token=token)
@@ -158,6 +166,7 @@ def _ask_kaggle(
         except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as e:
             raise requests.ConnectionError(f'no answer that Kaggle gives ({type(e).__name__})') from None
 
+# %% ../../nbs/get/08_kaggle.ipynb #70ac775a
 def _kaggle_refusals(page:str, rules:str) -> dict[int, DataError]:
     "What Kaggle's status codes mean."
     again = "planet_data(source='kaggle')"
@@ -187,6 +196,7 @@ def _kaggle_table(name:str, folder:Path) -> Path: # the table, as it is or zippe
     get = partial(_ask_kaggle, lambda k: k.competitions.competition_api_client.download_data_file(one))
     return fetch(get, folder/name, DATA_PAGE, refusals, most=64 << 20)
 
+# %% ../../nbs/get/08_kaggle.ipynb #e0504742
 def fetch_from_kaggle(
     staging:Path, # a hidden folder, from `alone_in`
 ) -> None:
@@ -270,6 +280,7 @@ def start_upload(
         raise DataError('Kaggle wants the file at an address without https.', SUBMISSIONS_PAGE, again)
     return place.create_url, place.token
 
+# %% ../../nbs/get/08_kaggle.ipynb #812e4782
 def hand_in(
     token:str,   # of the uploaded file, from `start_upload`
     message:str, # a note to yourself, shown beside the score

@@ -76,6 +76,7 @@ def _patches(t, rng, centres, radius, hexes, sunk) -> np.ndarray:
     t.paint(patch[3]/255, patch[:3]*(1 + .08*t.noise(rng, 14, 4)), sunk)
     return patch[3]/255
 
+# %% ../../nbs/get/02_layers.ipynb #a1434830
 def _cultivation(t, rng):
     "Small plots in the forest, fresh, ripe and bare."
     t.spots += [*t.hubs[3:]]
@@ -83,6 +84,7 @@ def _cultivation(t, rng):
     centres = np.concatenate([t.hubs[3:], near + rng.normal(0, .09, near.shape)])
     _patches(t, rng, centres, (.03, .095), '64784a 74835a 858c66 a3907a 977c68 84705c', .35)
 
+# %% ../../nbs/get/02_layers.ipynb #e375381e
 def _bare_ground(t, rng):
     "Open soil or sand, without a plan."
     t.spots.append(t.hubs[4])

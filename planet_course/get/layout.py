@@ -36,8 +36,6 @@ def place_of(
 _MD5 = {'2c29bfc60a1e19bc8128687cb96cbeb7': 'train_v2.csv',
         'db6680172b80a96b4560991eea6b8208': 'sample_submission_v2.csv'}
 
-_PACKED = '.7z', '.tar', '.tgz', '.tar.gz', '.zip'
-
 def which_table(
     file:Path, # a csv
 ) -> str|None:
@@ -55,6 +53,7 @@ def which_table(
     name = _MD5.get(hashlib.md5(data).hexdigest(), 'train_v2.csv' if name == 'labels.csv' else name)
     return None if name == 'sample_submission.csv' else name # that is an older one
 
+# %% ../../nbs/get/07_layout.ipynb #902ad0da
 def _entries(folder:Path, seen:set, closed:list) -> list[Path]:
     "What is in `folder`; nothing where it was seen before, or cannot be read: that is added to `closed`."
     try:
@@ -78,6 +77,9 @@ def _is_there(entry:Path, closed:list, folder:bool=False) -> bool:
     except OSError as e:
         closed.append(f'{entry} ({e.strerror})')
         return False
+
+# %% ../../nbs/get/07_layout.ipynb #066d6ba1
+_PACKED = '.7z', '.tar', '.tgz', '.tar.gz', '.zip'
 
 def find_tiles(
     *places:Path, # folders; those that do not exist have nothing
@@ -111,8 +113,6 @@ def find_tiles(
     return parts, sorted(archives, key=lambda file: (file.stat().st_size, file)), closed
 
 # %% ../../nbs/get/07_layout.ipynb #95acb1fd
-TILE_COUNTS = {'train-jpg': 40_479, 'test-jpg': 40_669, 'test-jpg-additional': 20_522} # of the competition
-
 def is_complete(
     parts, # of the layout, as `find_tiles` names them
 ) -> bool:
@@ -123,10 +123,12 @@ def is_complete(
     """
     return 'train-jpg' in parts and any(name in parts for name in LABELS)
 
+# %% ../../nbs/get/07_layout.ipynb #86f2d7e2
 def _names_in_table(table:Path) -> set[str]:
     lines = table.read_text(encoding='utf-8', errors='surrogateescape').splitlines()
     return {line.split(',')[0] for line in lines[1:]}
 
+# %% ../../nbs/get/07_layout.ipynb #42032251
 def _decode(file:Path) -> None:
     "Raises an `Exception` for what is no picture. Some formats that PIL knows are programs: not those."
     if not file.is_file(): raise ValueError('it is no plain file')
@@ -144,10 +146,12 @@ def _wanted_names(folder:Path, table:Path, strict:bool) -> dict[str, set[str]]:
             wanted[_FOLDERS[kind]] = {n for n in test if n.startswith(kind)}
     return wanted
 
+# %% ../../nbs/get/07_layout.ipynb #b1eb8a7b
 def _wrong_tiles(what:str) -> CorruptError:
     return CorruptError(what, DATA_PAGE, 'get them again from that page, or move the folder away if it is '
                         f'your own; then {SAME_LINE_AGAIN}')
 
+# %% ../../nbs/get/07_layout.ipynb #e32afbcb
 def _check_names(
     part:Path,       # the folder with the tiles
     names:set|None,  # that they must have; None: any
@@ -165,6 +169,9 @@ def _check_names(
         raise _wrong_tiles(f'{where} has {len(tiles):,} tiles, and {n:,} belong there '
                            f'(see {sorted(odd)[:3]}).')
     return sorted(tiles)
+
+# %% ../../nbs/get/07_layout.ipynb #501e76a2
+TILE_COUNTS = {'train-jpg': 40_479, 'test-jpg': 40_669, 'test-jpg-additional': 20_522} # of the competition
 
 def check_layout(
     folder:Path, # in the normal layout

@@ -50,6 +50,7 @@ def _supply(
         parts = {**find_tiles(below)[0], **parts}
     return parts
 
+# %% ../../nbs/get/09_planet.ipynb #f3e7cb9c
 def _ready(folder:Path) -> bool:
     "Is `folder` in the normal layout?"
     if not (folder/'train-jpg').is_dir() or not any((folder/name).is_file() for name in LABELS): return False
@@ -64,6 +65,7 @@ def _refuse_mixing(target:Path, parts:dict) -> None:
         there = target/part
         if there.exists() and not there.is_symlink() and not there.samefile(lies): raise _not_ours(target)
 
+# %% ../../nbs/get/09_planet.ipynb #a37e5cd6
 def _gather(parts:dict, staging:Path) -> Path: # the folder with all parts, in `staging`
     "Move what was unpacked, link to what lies elsewhere."
     ready = staging/'work'/'.ready'
@@ -75,6 +77,7 @@ def _gather(parts:dict, staging:Path) -> Path: # the folder with all parts, in `
             (ready/part).symlink_to(lies.resolve())
     return ready
 
+# %% ../../nbs/get/09_planet.ipynb #1d6c22db
 def _hand_over(ready:Path, target:Path, parts:dict) -> None:
     "Move the parts to `target`, the labels last."
     for part in sorted(parts, key=lambda part: part in LABELS):
@@ -83,6 +86,16 @@ def _hand_over(ready:Path, target:Path, parts:dict) -> None:
         if not (target/part).exists():
             os.replace(ready/part, target/part)
 
+# %% ../../nbs/get/09_planet.ipynb #8ba1175f
+def _no_tiles(places:list, parts:dict) -> NoTilesError:
+    looked = ', '.join(map(str, places))
+    found = ', '.join(parts) or 'nothing'
+    return NoTilesError(
+        f'There must be train-jpg and train_v2.csv. Looked at {looked}; found {found}.', DATA_PAGE,
+        "save what that page offers in one folder, and planet_data(source='that folder'); or, for 1,000 "
+        "tiles and no account, planet_data(source='sample')")
+
+# %% ../../nbs/get/09_planet.ipynb #82f81511
 def _fill(target:Path, source:str, places:list, files:list) -> bool: # was there something?
     "Give `target` the normal layout. Raises a kind of `DataError`, `FileExistsError`."
     with alone_in(target, 'planet_data') as staging:
@@ -101,24 +114,15 @@ def _fill(target:Path, source:str, places:list, files:list) -> bool: # was there
         _hand_over(ready, target, parts)
     return True
 
-def _no_tiles(places:list, parts:dict) -> NoTilesError:
-    looked = ', '.join(map(str, places))
-    found = ', '.join(parts) or 'nothing'
-    return NoTilesError(
-        f'There must be train-jpg and train_v2.csv. Looked at {looked}; found {found}.', DATA_PAGE,
-        "save what that page offers in one folder, and planet_data(source='that folder'); or, for 1,000 "
-        "tiles and no account, planet_data(source='sample')")
-
 # %% ../../nbs/get/09_planet.ipynb #c50069b3
-_SOURCES = 'auto', 'local', 'mount', 'archive', 'kaggle', 'sample', 'synthetic'
-_MOUNT = Path('/kaggle/input')
-_MOUNTED = f'competitions/{COMPETITION}', COMPETITION, f'datasets/{"/".join(MIRROR)}', MIRROR[1]
-
 def _aside(path:Path) -> Path:
     "A folder of its own for what `path` has; for an archive that changes, another."
     told = path.stat()
     key = f'{path.absolute()} {(told.st_size, told.st_mtime_ns) if path.is_file() else ""}'
     return Config.data_path()/f'{path.name.split(".")[0]}-{hashlib.sha256(key.encode()).hexdigest()[:8]}'
+
+# %% ../../nbs/get/09_planet.ipynb #516e44d2
+_SOURCES = 'auto', 'local', 'mount', 'archive', 'kaggle', 'sample', 'synthetic'
 
 def _where(
     path,            # as for `planet_data`, and so `n`
@@ -158,6 +162,7 @@ def _has_something(route:str, auto:bool, places:list, files:list) -> bool:
     packed = bool(archives or files)
     return packed if route == 'archive' else is_complete(parts) or route == 'local' and not auto and packed
 
+# %% ../../nbs/get/09_planet.ipynb #fada7394
 _WHY = dict(local='found there', mount="linked to this notebook's input", archive='unpacked from archives',
             sample="fast.ai's sample of the competition; not to be passed on",
             kaggle='the competition; not to be passed on')
@@ -187,6 +192,9 @@ def _already(target:Path, source:str) -> str|None:
     return (made or 'local') if _ready(target) else None
 
 # %% ../../nbs/get/09_planet.ipynb #69324f7d
+_MOUNT = Path('/kaggle/input')
+_MOUNTED = f'competitions/{COMPETITION}', COMPETITION, f'datasets/{"/".join(MIRROR)}', MIRROR[1]
+
 def planet_data(
     path:str|Path|None=None, # the folder that has the tiles or gets them; by default in `Config.data_path()`
     source:str|Path='auto',  # auto, local, mount, archive, kaggle, sample, synthetic; or a folder or archive

@@ -84,6 +84,7 @@ def _save(job:tuple) -> None:
     finally:
         temp.unlink(missing_ok=True)
 
+# %% ../../nbs/get/03_sample.ipynb #9cb2120d
 def _whole(file:str) -> bool:
     "Is there a tile, and does it end as a JPEG must?"
     try:
@@ -92,11 +93,13 @@ def _whole(file:str) -> bool:
             return f.read() == b'\xff\xd9'
     except OSError: return False
 
+# %% ../../nbs/get/03_sample.ipynb #a80b0415
 def _write_text(file:Path, *lines:str) -> None:
     "Write `lines` to `file`, whole or not at all."
     with staged(file) as temp:
         temp.write_text('\n'.join(lines) + '\n', encoding='utf-8')
 
+# %% ../../nbs/get/03_sample.ipynb #be01abe2
 def _write_csvs(path:Path, plan:dict) -> None:
     "Write the sample submission and, last, as the sign that all is there, the labels."
     head = 'image_name,tags'
@@ -109,8 +112,6 @@ def _write_csvs(path:Path, plan:dict) -> None:
 
 # %% ../../nbs/get/03_sample.ipynb #ec2f9a43
 _RECIPE = 4 # raise it whenever the pictures change
-_OWN = {0: 'train-jpg/train_', 1: 'test-jpg/test_'} # kind -> where its tiles lie
-_TEMP = re.compile(r'((train|test)_\d+\.jpg|(train|sample_submission)_v2\.csv|synthetic\.json)\..+\.tmp')
 
 def _read_plan(path:Path) -> dict:
     "What `synthetic.json` in `path` says; {} where there is none that can be read."
@@ -118,6 +119,7 @@ def _read_plan(path:Path) -> dict:
         return dict(json.loads((path/'synthetic.json').read_text(encoding='utf-8')))
     except (OSError, ValueError, TypeError): return {}
 
+# %% ../../nbs/get/03_sample.ipynb #fe11d4d6
 def _check_ours(path:Path) -> None:
     "Raises `FileExistsError` if `path` holds tiles or tables that are not ours."
     found = [name for name in ('train-jpg', 'test-jpg', 'train_v2.csv', 'sample_submission_v2.csv')
@@ -126,6 +128,10 @@ def _check_ours(path:Path) -> None:
         raise FileExistsError(f'{str(path)!r} already holds {found[0]}, and no synthetic.json that says '
                               'that planet_synthetic made it. Nothing was changed. Choose another folder, '
                               f'like {str(path) + "_new"!r}.')
+
+# %% ../../nbs/get/03_sample.ipynb #7b9faffe
+_OWN = {0: 'train-jpg/train_', 1: 'test-jpg/test_'} # kind -> where its tiles lie
+_TEMP = re.compile(r'((train|test)_\d+\.jpg|(train|sample_submission)_v2\.csv|synthetic\.json)\..+\.tmp')
 
 def _claim(path:Path, plan:dict) -> None:
     "Make `path`, which is ours, ready for `plan`: clear away what another plan, or a killed process, left."
@@ -177,10 +183,12 @@ def _missing(path:Path, plan:dict) -> list[tuple]: # jobs for `_save`
             for kind, n in enumerate((plan['n'], plan['n_test'])) for i in range(n))
     return [job for job in jobs if not _whole(job[0])]
 
+# %% ../../nbs/get/03_sample.ipynb #ac229724
 def _done(path:Path, plan:dict) -> bool:
     "Is all of `plan` there?"
     return _read_plan(path) == plan and (path/'train_v2.csv').exists() and not _missing(path, plan)
 
+# %% ../../nbs/get/03_sample.ipynb #6ed14d52
 @contextmanager
 def _alone(path:Path) -> Iterator[None]:
     "Be the only process that draws into `path`, which is made if missing. Raises `OSError`."
