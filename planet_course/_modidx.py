@@ -467,6 +467,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'planet_course/data/lists.py'),
                                           'planet_course.data.lists._check_once': ( 'data/lists.html#_check_once',
                                                                                     'planet_course/data/lists.py'),
+                                          'planet_course.data.lists._check_order': ( 'data/lists.html#_check_order',
+                                                                                     'planet_course/data/lists.py'),
                                           'planet_course.data.lists._label': ('data/lists.html#_label', 'planet_course/data/lists.py'),
                                           'planet_course.data.lists._rand_split': ( 'data/lists.html#_rand_split',
                                                                                     'planet_course/data/lists.py'),

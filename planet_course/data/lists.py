@@ -50,8 +50,18 @@ def _row_numbers(rows:Iterable, n:int) -> np.ndarray:
     odd = [row for row in rows if not isinstance(row, int | np.integer)]
     if odd: raise ValueError(f'valid_idx holds what is no row number: {some_of(odd)}. Rows are 0 to {n - 1}.')
     wrong = [i for i, k in sorted(Counter(rows).items()) if k > 1 or not 0 <= i < n]
+    if wrong and len(rows) == n and set(rows) <= {0, 1}:
+        raise ValueError('valid_idx is a mask of 0 and 1; np.flatnonzero(mask) gives row numbers.')
     if wrong: raise ValueError(f'rows twice or out of range (0 to {n - 1}) in valid_idx: {some_of(wrong)}.')
     return np.array(rows, int)
+
+# %% ../../nbs/data/07_lists.ipynb #9d417c3e
+def _check_order(rows:Iterable, df:pd.DataFrame|None) -> None:
+    "Raises `ValueError` for a mask that has its rows in another order than the tiles' table."
+    is_mask = isinstance(rows, pd.Series) and pd.api.types.is_bool_dtype(rows)
+    if is_mask and df is not None and len(rows) == len(df) and not rows.index.equals(df.index):
+        raise ValueError('valid_idx has its rows in another order than the table. Make the mask of that very '
+                         'table; or pass mask.to_numpy(), which goes row by row.')
 
 # %% ../../nbs/data/07_lists.ipynb #c2286762
 def as_item_list(
@@ -94,6 +104,7 @@ class _Splits:
         valid_idx:Sequence[int]|Sequence[bool], # rows for validation, or True for each of them and else False
     ) -> 'ItemLists':
         "The given rows for validation, the rest for training. Raises `ValueError` for rows there are not."
+        _check_order(valid_idx, self.df)
         valid = _row_numbers(valid_idx, len(self))
         return self._split(np.setdiff1d(np.arange(len(self)), valid), valid)
 

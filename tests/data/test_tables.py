@@ -245,6 +245,18 @@ def test_a_mask_is_no_list_of_rows(place):
     with pytest.raises(ValueError, match='True or False'): items.split_by_idx([True, 3])
     for odd in ([1.5], ['1'], [None], [np.nan]):
         with pytest.raises(ValueError, match='no row number'): items.split_by_idx(odd)
+    for form in (mask.astype(int), mask.astype(int).tolist(), pd.Series(mask.astype(int))):
+        with pytest.raises(ValueError, match=r'a mask of 0 and 1; np.flatnonzero\(mask\)'): items.split_by_idx(form)
+
+
+def test_a_mask_of_a_table_in_another_order(place):
+    "By its index, or refused: never by position."
+    df = table(tags=tags).sample(frac=1, random_state=1)
+    items = listed(place, df)
+    third = df.image_name == 't3'
+    assert Path(items.split_by_idx(third).valid.files[0]).stem == 't3'
+    with pytest.raises(ValueError, match=r'in another order.*mask.to_numpy\(\)'): items.split_by_idx(third.sort_index())
+    assert items.split_by_idx(third.sort_index().to_numpy()).valid_idx.tolist() == [3]
 
 
 def test_a_column_says_the_split(place):
