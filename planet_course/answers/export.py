@@ -69,7 +69,7 @@ def _weight_faults(facts:dict, state:dict) -> str:
     if facts.get('digest', '') in ('', _digest_of(facts, state)): return ''
     return 'its digest does not fit, so some of its bytes have changed'
 
-# %% ../../nbs/answers/04_export.ipynb #02ec2d26
+# %% ../../nbs/answers/04_export.ipynb #f437c3a1
 def _parse_model_file(data:bytes) -> tuple[dict, dict, str]: # facts, state dict, what is wrong with them
     "May raise anything for what is no model file."
     n = int.from_bytes(data[:8], 'little')
@@ -80,6 +80,7 @@ def _parse_model_file(data:bytes) -> tuple[dict, dict, str]: # facts, state dict
     state = load(data)
     return facts, state, _weight_faults(facts, state)
 
+# %% ../../nbs/answers/04_export.ipynb #02ec2d26
 def _read_model_file(file:Path) -> tuple[dict, dict]: # the facts, the state dict
     "Read and check a model file. Raises `FileNotFoundError`, `ValueError`."
     if not file.is_file():
@@ -138,7 +139,7 @@ def load_model(
     except Exception as e: raise ValueError(f'{file}: weights and header do not fit: {e}.') from e
     return facts, model.to(device, memory_format=torch.channels_last)
 
-# %% ../../nbs/answers/04_export.ipynb #eb181a58
+# %% ../../nbs/answers/04_export.ipynb #d69d2220
 def _activation_name(learn:Learner) -> str:
     "Raises `ValueError` for an activation that has no name."
     activation = learn.activation
@@ -147,6 +148,7 @@ def _activation_name(learn:Learner) -> str:
     raise ValueError(f'a model file names its activation: one of {", ".join(activations)}. This learner has '
                      f"{activation}. If one of them does the same, say so: learn.activation = 'sigmoid'.")
 
+# %% ../../nbs/answers/04_export.ipynb #eb181a58
 def _header_of(learn:Learner, thresh, cut:int|None) -> dict:
     "The header of a learner's export. Raises `ValueError` for what a header cannot say."
     data = learn.data
@@ -158,6 +160,7 @@ def _header_of(learn:Learner, thresh, cut:int|None) -> dict:
                 size=data.size, stats=data.stats, activation=_activation_name(learn),
                 thresh=thresh.tolist() if isinstance(thresh, Tensor) else thresh)
 
+# %% ../../nbs/answers/04_export.ipynb #a99a4fd4
 def _check_same_answers(learn:Learner, again:nn.Module) -> None:
     "Raises `ValueError` if the two networks differ on noise."
     size = learn.data.size
@@ -205,7 +208,7 @@ def export_model(
         _check_same_answers(learn, again)
     return Path(file)
 
-# %% ../../nbs/answers/04_export.ipynb #7fc62454
+# %% ../../nbs/answers/04_export.ipynb #ef8ab669
 class _TilesToProbs(nn.Module):
     "Normalise, run the network, give probabilities."
     def __init__(self, facts:dict, model:nn.Module):
@@ -218,6 +221,7 @@ class _TilesToProbs(nn.Module):
 
     def forward(self, tiles): return self.activation(self.model((tiles - self.mean)/self.std))
 
+# %% ../../nbs/answers/04_export.ipynb #7fc62454
 def export_onnx(
     file:str|Path,           # what `export_model` wrote
     out:str|Path|None=None,  # where to; None: beside it, ending in .onnx

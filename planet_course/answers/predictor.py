@@ -155,14 +155,15 @@ def tta(
     _, _, probs, targs = evaluate(mean_probs, learn.loader_for(dl), no_loss, (), True, 'tta')
     return probs.cpu(), None if targs is None else targs.cpu()
 
-# %% ../../nbs/answers/05_predictor.ipynb #3e3fa4a9
-_batch_px = 2**26     # pixels in a batch, at most: those of 64 tiles of 1,024
-
+# %% ../../nbs/answers/05_predictor.ipynb #2e8ff189
 def _tile_or_error(picture, size) -> Tensor|ValueError:
     try:
         return _as_tile(picture, size)
     except ValueError as e: return e
     except MemoryError as e: return ValueError(str(e) or 'too little memory to read a picture')
+
+# %% ../../nbs/answers/05_predictor.ipynb #3e3fa4a9
+_batch_px = 2**26     # pixels in a batch, at most: those of 64 tiles of 1,024
 
 def _stream(predictor, pictures:Iterable, bs:int) -> Iterator[tuple[object, Prediction|ValueError]]:
     h, w = np.broadcast_to(predictor.size, 2).tolist()

@@ -163,6 +163,7 @@ def _ask_until_scored(ref:int, wait:float, again:str) -> tuple: # Kaggle's last 
         time.sleep(pause)
         pause = min(30, 2*pause)
 
+# %% ../../nbs/answers/06_submit.ipynb #8ec4640e
 def _wait_for_score(ref:int, wait:float, again:str) -> Score:
     "What became of a submission, printed in a line. Raises `DataError` for one that cannot be scored."
     from planet_course.get import DataError, SUBMISSIONS_PAGE
