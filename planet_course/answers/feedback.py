@@ -37,7 +37,8 @@ def _uncell(text:str) -> str: # what `cell_text` was given
 def _check_record(file:Path, record:dict, columns:list) -> None:
     "Raises `ValueError` for what would not be read back as it is."
     odd = [text for text in record.values() if _uncell(cell_text(text)) != text]
-    if odd: raise ValueError(f'a record has line breaks or signs that do not show: {odd}. Write it without.')
+    if odd: raise ValueError('a record has line breaks, signs that do not show, or an apostrophe before '
+                             f'=, +, - or @: {odd}. Write it without.')
     lost = [name for name, text in record.items() if text and name not in columns]
     if lost: raise ValueError(f'{file} has no column for {" and ".join(lost)}, as older files. Begin another '
                               'file; read_corrections reads both kinds.')

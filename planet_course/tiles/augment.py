@@ -55,12 +55,15 @@ def dihedral_matrix(
 ) -> Tensor:    # output to input coordinates, float64, shape (n, 3, 3)
     """The symmetries of the square: bit 0 of `k` negates x, bit 1 negates y, bit 2 swaps the axes.
 
+    Raises `ValueError` for a `k` outside of 0 to 7.
+
     Parameters:
         k: which symmetry, integers 0 to 7, shape (n,)
 
     Returns:
         output to input coordinates, float64, shape (n, 3, 3)
     """
+    if bool(((k < 0) | (k > 7)).any()): raise ValueError(f'k is {k.tolist()}; symmetries are 0 to 7.')
     m = torch.diag_embed(torch.stack([1 - 2*(k & 1), 1 - (k & 2), torch.ones_like(k)], 1)).double()
     swapped = m[:, :, [1, 0, 2]]
     return torch.where((k >= 4)[:, None, None], swapped, m)
@@ -70,7 +73,7 @@ def symmetry(
     xb:Tensor,  # batch of tiles, shape (n, c, h, w); square if some k is above 3
     k:Tensor,   # which symmetry of each, integers 0 to 7, shape (n,), on the CPU
 ) -> Tensor:    # the moved batch, same shape and type
-    """What `dihedral_matrix(k)` says, by moving pixels. Raises `ValueError` where the axes cannot be swapped.
+    """What `dihedral_matrix(k)` says, by moving pixels. Raises `ValueError` where `k` does not fit the tiles.
 
     Parameters:
         xb: batch of tiles, shape (n, c, h, w); square if some k is above 3
@@ -80,6 +83,8 @@ def symmetry(
         the moved batch, same shape and type
     """
     h, w = xb.shape[-2:]
+    if k.shape != xb.shape[:1] or not set(k.tolist()) <= set(range(8)):
+        raise ValueError(f'k is {k.tolist()}; give one of 0 to 7 for each of the {len(xb)} tiles.')
     if h != w and bool((k > 3).any()): raise ValueError(f'{h} x {w} tiles have symmetries 0 to 3, not {k}.')
     out = torch.empty_like(xb)
     for i in k.unique().tolist():
