@@ -18,8 +18,8 @@ from ..device import keep_random_state, pick_precision, to_device
 from ..files import writable_folder
 from .checkpoint import load_state, save_state, stage_state
 from .scoring import (activation_of, check_data_fits, check_loader_fits, check_loss,
-                                         check_metric, evaluate, metric_columns, metric_name, scores_of,
-                                         target_kind, with_tensors_on)
+                                         check_metric, check_stage_fits, evaluate, metric_columns,
+                                         metric_name, scores_of, target_kind, tile_facts, with_tensors_on)
 from .finder import find_rate
 from .metrics import check_thresh
 from .optimizer import (adamw, HeldCtrlC, memory_for, model_summary, optimizer_memory,
@@ -315,14 +315,17 @@ class Learner(TrainingStep):
         """
         file = self._stage_file(name)
         opt = optimizer_memory(self.model, self.opt) if with_opt else None
-        save_state(file, stage_state(file, self.model.state_dict(), opt, self._who()))
+        facts = self._who() | tile_facts(self.data)
+        save_state(file, stage_state(file, self.model.state_dict(), opt, facts))
         return file
 
     def load(self,
         name:str,             # as given to `save`
         with_opt:bool=True,   # take the optimizer's memory too, where it is of the same layers
     ) -> 'Learner': # itself
-        """Read a stage back, strictly; see `load_state` for the errors. Nothing has changed when there is one.
+        """Read a stage back, strictly: for the errors see `load_state` and `check_stage_fits`.
+
+        Nothing has changed when there is one.
 
         Parameters:
             name: as given to `save`
@@ -336,6 +339,7 @@ class Learner(TrainingStep):
         if not file.exists() and beside.exists():
             file = beside  # a folder that can be read, not written to
         state = load_state(file, self.model, self._who())
+        check_stage_fits(self.data, state['facts'], file.name)
         memory = {}
         if with_opt and state['opt'] is not None:
             memory = memory_for(self.model, self.layer_groups, self._make_opt, state['opt'], name)

@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['metric_name', 'metric_columns', 'evaluate', 'scores_of', 'try_metrics', 'target_kind', 'check_loader_fits',
-           'check_data_fits', 'activation_of', 'with_tensors_on', 'check_loss', 'check_metric']
+           'check_data_fits', 'tile_facts', 'check_stage_fits', 'activation_of', 'with_tensors_on', 'check_loss',
+           'check_metric']
 
 # %% ../../nbs/train/06_scoring.ipynb #b83e47fa
 import inspect, io, traceback
 from contextlib import redirect_stdout
 from functools import partial
+from types import SimpleNamespace
 from typing import Callable, Sequence
 
 import numpy as np
@@ -220,27 +222,33 @@ def _check_target_kind(data, new, what:str) -> None:
     "Raise `ValueError` where targets are of another kind than the model was built for."
     ours = target_kind(data)
     theirs = target_kind(new)
-    if None in (ours, theirs) or ours is theirs: return
-    raise ValueError(f'{what} has targets of the kind {theirs.__name__}, the model was built for '
-                     f'{ours.__name__}: label its tiles in the same way; several labels: label_delim=.')
+    if None in (ours, theirs) or ours == theirs: return
+    def name(kind): return one_line(str(getattr(kind, '__name__', kind)))[:40]
+    raise ValueError(f'{what} has targets of the kind {name(theirs)}, the model was built for '
+                     f'{name(ours)}: label its tiles in the same way; several labels: label_delim=.')
 
 # %% ../../nbs/train/06_scoring.ipynb #cb2fa0de
 def _means_and_stds(stats) -> list|None:
-    "Means, then standard deviations, to seven digits; None without."
-    return None if stats is None else torch.as_tensor(stats).double().flatten().tolist()
+    "The means of a bunch, a loader or a file, then the standard deviations; None without."
+    return None if stats is None else [float(x) for numbers in stats for x in numbers]
 
-def _check_same_colours(data, new, what:str) -> None:
-    "Raise `ValueError` where tiles are normalised otherwise, or have another number of channels."
+def _alike(one:list|None, other:list|None) -> bool:
+    "Do numbers count as equal? None is like None alone."
+    if one is None or other is None: return one is other
+    return len(one) == len(other) and np.allclose(one, other)
+
+def _check_same_colours(data, new, what:str, known:str='learn.data.stats') -> None:
+    "Raise `ValueError` where tiles are normalised otherwise; `known` is what to type for the model's."
     if not (hasattr(data, 'stats') and hasattr(new, 'stats')): return
     ours = _means_and_stds(data.stats)
     theirs = _means_and_stds(new.stats)
-    if None in (ours, theirs) and ours == theirs: return
-    if ours and theirs and len(ours) == len(theirs) and np.allclose(ours, theirs): return
-    known = ours and len(ours) == 6 and np.allclose(ours, _means_and_stds(imagenet_stats))
-    cure = f'.normalize({"imagenet_stats" if known else "learn.data.stats"})' if ours else 'no .normalize()'
-    def shown(stats): return 'not at all' if stats is None else f'with {np.round(stats, 3).tolist()}'
+    if _alike(ours, theirs): return
+    known = 'imagenet_stats' if _alike(ours, _means_and_stds(imagenet_stats)) else known
+    cure = f'.normalize({known})' if ours else 'no .normalize()'
+    def shown(stats): return 'not at all' if stats is None else f'with {np.round(stats, 3).tolist()}'[:200]
     raise ValueError(f'{what} is normalised {shown(theirs)}, the tiles that the model knows {shown(ours)}: '
                      f'it would see other colours. Make it with {cure}.')
+
 
 # %% ../../nbs/train/06_scoring.ipynb #9445224d
 def check_loader_fits(
@@ -284,6 +292,51 @@ def check_data_fits(
     if place(new.device) != place(learn.device):
         raise ValueError(f'the new data is on {new.device}, the model on {learn.device}: '
                          'use databunch(device=).')
+
+# %% ../../nbs/train/06_scoring.ipynb #ee1dddba
+def tile_facts(
+    data,  # a learner's
+) -> dict: # `kind`, the targets' by its name, and `stats`, two lists: each where the data says it
+    """What a stage keeps of the tiles that its weights learned from.
+
+    Parameters:
+        data: a learner's
+
+    Returns:
+        `kind`, the targets' by its name, and `stats`, two lists: each where the data says it
+    """
+    facts = {}
+    kind = target_kind(data)
+    if kind is not None:
+        facts['kind'] = kind.__name__
+    if hasattr(data, 'stats'):
+        facts['stats'] = None if data.stats is None else [list(map(float, numbers)) for numbers in data.stats]
+    return facts
+
+
+# %% ../../nbs/train/06_scoring.ipynb #2db6f7d3
+def check_stage_fits(
+    data,       # of the learner that loads the stage
+    facts:dict, # of the stage, see `tile_facts`
+    stage:str,  # its name, for the error
+) -> None:
+    """Raise `ValueError` where weights learned from tiles in other colours, or with targets of another kind.
+
+    Parameters:
+        data: of the learner that loads the stage
+        facts: of the stage, see `tile_facts`
+        stage: its name, for the error
+    """
+    stats = facts.get('stats')
+    try:
+        _means_and_stds(stats)
+    except (TypeError, ValueError) as e: raise ValueError(f'{stage} is damaged: its stats are no numbers.') from e
+    then = SimpleNamespace(**{fact: facts[fact] for fact in ('kind', 'stats') if fact in facts})
+    now = SimpleNamespace(**tile_facts(data))
+    what = f"{stage} learned from other tiles: this learner's data"
+    _check_target_kind(then, now, what)
+    _check_same_colours(then, now, what, known=str(stats)[:200])
+
 
 # %% ../../nbs/train/06_scoring.ipynb #3286eff3
 _implied_activations = {
