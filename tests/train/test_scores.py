@@ -312,6 +312,23 @@ def test_a_fit_that_took_no_step_hides_no_other(data):
     assert len(learn.recorder.fits) == 1
 
 
+@pytest.mark.parametrize('fails', [dict(callbacks=[Broken()]), dict(metrics=[needs_three])], ids=['callback', 'metric'])
+def test_a_fit_that_took_no_step_leaves_the_finished_stage(data, fails):
+    learn = learner(data)
+    learn.fit(1, 1e-2, stage='s1')
+    learn.metrics = fails.pop('metrics', [])
+    with pytest.raises((RuntimeError, TypeError)): learn.fit(1, 1e-2, stage='s1', **fails)
+    assert learn.recorder.stages == {'s1': learn.recorder.fits[0]}
+
+
+def test_a_stage_is_named_by_text(data):
+    learn = learner(data)
+    for run in (learn.fit, learn.fit_one_cycle):
+        for odd in (['a'], 1, None):
+            with pytest.raises(ValueError, match="a fit's name is text, as 'stage-1-128'"): run(1, 1e-2, stage=odd)
+    assert not learn.recorder.records and learn.recorder.stages == {}
+
+
 def test_older_names_lead_to_todays(data):
     learn = learner(data, metrics=[fbeta])
     calls = dict(predict='predict(learn, tile)', export='export_model(learn, file)', to_fp16="precision='fp16'", TTA='tta(learn)', show_results='show_top_losses')
