@@ -265,6 +265,10 @@ def check_loader_fits(
     """
     if isinstance(dl, str) or not hasattr(dl, '__iter__'):
         raise TypeError(f'{dl!r} is no loader: give data.valid_dl, data.test_dl() or data.test_dl(files).')
+    if getattr(dl, 'train', False) is True:
+        raise ValueError('this loader is for training: its tiles come in random order, transformed, and the '
+                         'last ones not at all. data.test_dl(data.train_ds) goes over all of them in order, '
+                         'as they are, and has their labels.')
     if scored and not getattr(dl, 'has_targets', True): raise ValueError(_no_targets)
     _check_same_classes(data, dl, 'this loader')
     _check_same_colours(data, dl, 'this loader')
@@ -330,7 +334,7 @@ def check_stage_fits(
     stats = facts.get('stats')
     try:
         _means_and_stds(stats)
-    except (TypeError, ValueError) as e: raise ValueError(f'{stage} is damaged: its stats are no numbers.') from e
+    except (TypeError, ValueError) as e: raise ValueError(f'{stage}: its stats are no numbers') from e
     then = SimpleNamespace(**{fact: facts[fact] for fact in ('kind', 'stats') if fact in facts})
     now = SimpleNamespace(**tile_facts(data))
     what = f"{stage} learned from other tiles: this learner's data"

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from planet_course.answers import tta
 from planet_course.data import activations
 from planet_course.core import imagenet_stats
 from planet_course.data import Category, ImageList, MultiCategory
@@ -88,6 +89,16 @@ def test_a_loader_of_another_kind_is_not_scored(data):
 def test_loaders_of_the_same_tiles_are_taken(data, tiles):
     learn, again = learner(data), bunch(tiles, size=64)
     assert learn.validate(data.valid_dl) == learn.validate() and learn.validate(again.valid_dl)['valid_loss'] > 0
+
+
+def test_a_training_loader_is_neither_predicted_nor_scored(data):
+    "Its tiles come in random order, augmented, and the last ones not at all; the loader that is named has them all."
+    learn = learner(data)
+    for call in (learn.validate, learn.get_preds, partial(tta, learn)):
+        with pytest.raises(ValueError, match=r'random order.*data\.test_dl\(data\.train_ds\)'): call(data.train_dl)
+    in_order = data.test_dl(data.train_ds)
+    assert torch.equal(learn.get_preds(in_order)[1], data.train_ds.targets) and learn.validate(in_order) == learn.validate(in_order)
+    assert in_order.files == list(data.train_ds.x.files)
 
 
 # ---- data that a model cannot go on with
