@@ -1396,6 +1396,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                  'planet_course/train/scoring.py'),
                                              'planet_course.train.scoring._means_and_stds': ( 'train/scoring.html#_means_and_stds',
                                                                                               'planet_course/train/scoring.py'),
+                                             'planet_course.train.scoring._of_one_sort': ( 'train/scoring.html#_of_one_sort',
+                                                                                           'planet_course/train/scoring.py'),
                                              'planet_course.train.scoring._one_number': ( 'train/scoring.html#_one_number',
                                                                                           'planet_course/train/scoring.py'),
                                              'planet_course.train.scoring._raised_by_us': ( 'train/scoring.html#_raised_by_us',

@@ -76,6 +76,19 @@ def _running(metrics:Sequence) -> list:
 _no_targets = ('this loader has no targets, so nothing can be scored; get_preds(dl) predicts its tiles. '
                "For a score, label them: ImageList...label_from_df(...), and pass that data's valid_dl.")
 
+# %% ../../nbs/train/06_scoring.ipynb #99f673e4
+def _of_one_sort(batches):
+    "The batches, as long as all have targets or none has. Raises `ValueError` at the first that differs."
+    for i, (xb, yb) in enumerate(batches):
+        has_targets = yb is not None
+        if i == 0:
+            labelled = has_targets
+        if has_targets != labelled:
+            here, before = ('no targets', 'targets') if labelled else ('targets', 'none')
+            raise ValueError(f'batch {i} has {here}, those before it have {before}: make two loaders, one of '
+                             'tiles with labels, which can be scored, and one of the others.')
+        yield xb, yb
+
 # %% ../../nbs/train/06_scoring.ipynb #500c37b2
 def evaluate(
     predict:Callable,       # `xb -> logits`
@@ -87,8 +100,8 @@ def evaluate(
 ) -> tuple: # mean loss (0-d), values of the metrics (list of 0-d), logits, targets (None when not kept)
     """Run `dl` without gradients: everything stays on the device, so nothing waits until a result is read.
 
-    Without targets the loss is None too. Raises `ValueError` for an empty loader, and for metrics where there
-    are no targets. Ctrl-C ends it with one line.
+    Without targets the loss is None too. Raises `ValueError` for an empty loader, for one that has targets in
+    some batches only, and for metrics where there are none. Ctrl-C ends it with one line.
 
     Parameters:
         predict: `xb -> logits`
@@ -107,7 +120,7 @@ def evaluate(
     logits = []
     targs = []
     with torch.no_grad(), explained_errors(lambda: f'{label} stopped: nothing was changed.'):
-        for xb, yb in progress(iter(dl), total=len(dl), desc=label):
+        for xb, yb in progress(_of_one_sort(iter(dl)), total=len(dl), desc=label):
             out = predict(xb)
             n += len(xb)
             if keep:

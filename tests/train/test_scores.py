@@ -72,6 +72,24 @@ def test_tiles_without_labels_are_predicted_and_not_scored(data):
         with pytest.raises(ValueError, match='no targets'): learn.validate(silent)
 
 
+class Mixed(Loader):
+    "A loader of ours in two halves: a batch with targets, and the same without."
+    def __init__(self, dl, labelled_first): self.dl, self.labelled_first = dl, labelled_first
+
+    def __len__(self): return 2*len(self.dl)
+
+    def __iter__(self):
+        for first in (True, False):
+            yield from ((xb, yb if first == self.labelled_first else None) for xb, yb in self.dl)
+
+
+@pytest.mark.parametrize('labelled_first, said', [(True, 'batch 1 has no targets, those before it have targets'), (False, 'batch 1 has targets, those before it have none')])
+def test_a_loader_with_some_targets_is_neither_scored_nor_predicted(data, labelled_first, said):
+    learn = learner(data)
+    for call in (learn.validate, learn.get_preds, partial(tta, learn)):
+        with pytest.raises(ValueError, match=said): call(Mixed(data.valid_dl, labelled_first))
+
+
 @pytest.mark.parametrize('call', ['validate', 'get_preds'])
 def test_a_loader_whose_columns_mean_something_else_is_refused(data, call):
     learn = learner(data)
