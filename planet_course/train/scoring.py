@@ -461,5 +461,7 @@ def check_metric(
             print(f'{metric_name(metric)} takes {theirs} of the logits, the learner '
                   f'{getattr(ours, "__name__", ours)}: partial({metric_name(metric)}, activation=...)')
     thresh = settings.get('thresh', learn.thresh)
-    if not torch.equal(*(torch.as_tensor(t, dtype=torch.float32).cpu() for t in (thresh, learn.thresh))):
+    numbers = [torch.as_tensor(t, dtype=torch.float32) for t in (thresh, learn.thresh)]
+    on_meta = numbers[0].is_meta     # a device without numbers
+    if not on_meta and not torch.equal(*(t.cpu() for t in numbers)):
         print(f'{metric_name(metric)} uses thresh={thresh}, the learner predicts at {learn.thresh}')

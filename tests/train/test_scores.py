@@ -179,6 +179,37 @@ def test_a_metric_with_another_activation_than_the_learner_is_named(data, capsys
     assert 'fbeta uses thresh=0.2, the learner predicts at 0.3' in capsys.readouterr().out
 
 
+def set_later(o, name, value):
+    "On a learner, as a user does: an attribute, or one more metric."
+    if name == 'append': o.metrics.append(value)
+    else: setattr(o, name, value)
+
+
+@pytest.mark.parametrize('name, value, said', [
+    ('activation', 'softmax', 'fbeta takes sigmoid of the logits, the learner softmax'), ('thresh', .4, 'fbeta uses thresh=0.2, the learner predicts at 0.4'),
+    ('metrics', [partial(fbeta, thresh=.5)], 'fbeta uses thresh=0.5'), ('metrics', partial(fbeta, thresh=.5), 'fbeta uses thresh=0.5'),
+    ('append', partial(fbeta, thresh=.5), 'fbeta uses thresh=0.5'), ('loss_func', nn.CrossEntropyLoss(), 'CrossEntropyLoss is for one label a tile')])
+@pytest.mark.parametrize('use', [lambda o: o.validate(), lambda o: o.get_preds(), lambda o: o.fit(1, 1e-3), lambda o: o.lr_find(num_it=2)], ids=['validate', 'get_preds', 'fit', 'lr_find'])
+def test_what_is_set_later_is_looked_at_before_it_is_used(data, capsys, name, value, said, use):
+    learn = learner(data, metrics=[fbeta])
+    learn.validate()
+    assert not capsys.readouterr().out
+    set_later(learn, name, value)
+    for times in (1, 0):        # named once, not in each epoch
+        use(learn)
+        assert capsys.readouterr().out.count(said) == times
+
+
+@pytest.mark.parametrize('name, value, error, said', [('metrics', [.5], TypeError, '0.5 is no metric'), ('append', .5, TypeError, '0.5 is no metric'),
+                                                      ('thresh', 40, ValueError, 'thresh=40 is no probability'), ('thresh', [.2, .3], ValueError, 'one for each of the')])
+def test_what_is_wrong_is_refused_later_as_at_first(data, name, value, error, said):
+    learn = learner(data)
+    set_later(learn, name, value)
+    for use in (learn.validate, partial(learn.fit, 1), learn.lr_find):
+        with pytest.raises(error, match=said): use()
+    assert not learn.recorder.records
+
+
 # ---- metrics
 
 def test_probabilities_where_logits_are_wanted_are_named_in_one_line(capsys):
@@ -235,6 +266,10 @@ def on(device, data):
 def test_losses_and_metrics_move_to_the_device():
     learn = on('meta', SimpleNamespace(device='meta', classes=list('abc'), c=3, train_dl=[], valid_dl=None))
     assert learn.loss_func.pos_weight.is_meta and learn.metrics[0].n.is_meta and learn.metrics[1].keywords['thresh'].is_meta
+    learn.loss_func = nn.BCEWithLogitsLoss(pos_weight=torch.ones(3))
+    learn.metrics.append(Counting())
+    with pytest.raises(ValueError, match='nothing to validate on'): learn.validate()
+    assert learn.loss_func.pos_weight.is_meta and learn.metrics[2].n.is_meta
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
