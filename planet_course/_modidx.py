@@ -1280,6 +1280,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                             'planet_course/train/metrics.py'),
                                              'planet_course.train.metrics._given': ( 'train/metrics.html#_given',
                                                                                      'planet_course/train/metrics.py'),
+                                             'planet_course.train.metrics._is_sigmoid': ( 'train/metrics.html#_is_sigmoid',
+                                                                                          'planet_course/train/metrics.py'),
                                              'planet_course.train.metrics._say_probs': ( 'train/metrics.html#_say_probs',
                                                                                          'planet_course/train/metrics.py'),
                                              'planet_course.train.metrics._thresh_on': ( 'train/metrics.html#_thresh_on',

@@ -245,11 +245,13 @@ def _means_and_stds(stats) -> list|None:
     "The means of a bunch, a loader or a file, then the standard deviations; None without."
     return None if stats is None else [float(x) for numbers in stats for x in numbers]
 
+# %% ../../nbs/train/06_scoring.ipynb #67c68668
 def _alike(one:list|None, other:list|None) -> bool:
     "Do numbers count as equal? None is like None alone."
     if one is None or other is None: return one is other
     return len(one) == len(other) and np.allclose(one, other)
 
+# %% ../../nbs/train/06_scoring.ipynb #e45d9beb
 def _check_same_colours(data, new, what:str, known:str='learn.data.stats') -> None:
     "Raise `ValueError` where tiles are normalised otherwise; `known` is what to type for the model's."
     if not (hasattr(data, 'stats') and hasattr(new, 'stats')): return
@@ -261,7 +263,6 @@ def _check_same_colours(data, new, what:str, known:str='learn.data.stats') -> No
     def shown(stats): return 'not at all' if stats is None else f'with {np.round(stats, 3).tolist()}'[:200]
     raise ValueError(f'{what} is normalised {shown(theirs)}, the tiles that the model knows {shown(ours)}: '
                      f'it would see other colours. Make it with {cure}.')
-
 
 # %% ../../nbs/train/06_scoring.ipynb #9445224d
 def check_loader_fits(

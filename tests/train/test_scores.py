@@ -223,6 +223,24 @@ def test_probabilities_where_logits_are_wanted_are_named_in_one_line(capsys):
     assert not capsys.readouterr().out
 
 
+@pytest.mark.parametrize('activation', ['sigmoid', torch.sigmoid, nn.Sigmoid(), lambda logits: 1/(1 + torch.exp(-logits))], ids=['name', 'torch', 'module', 'own'])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_the_sigmoid_is_known_by_what_it_does(capsys, activation, dtype):
+    probs, targs = torch.tensor([[.9, .1], [.2, .8]], dtype=dtype), torch.eye(2)
+    for metric in (fbeta, accuracy_thresh):
+        metric(10*probs - 5, targs, activation=activation)
+        assert not capsys.readouterr().out
+        metric(probs, targs, activation=activation)
+        assert 'are they probabilities?' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('activation', ['none', 'softmax', lambda probs: probs**.8, lambda probs: probs > .5], ids=['none', 'softmax', 'own', 'decided'])
+def test_probabilities_for_another_function_than_the_sigmoid_are_nothing_odd(capsys, activation):
+    fbeta(torch.tensor([[.9, .1], [.2, .8]]), torch.eye(2), activation=activation)
+    fbeta(torch.eye(2, dtype=torch.bool), torch.eye(2), activation='none')
+    assert not capsys.readouterr().out
+
+
 def test_missing_targets_are_named():
     logits = torch.randn(4, 3)
     for call in (fbeta, accuracy_thresh, average_precision):
