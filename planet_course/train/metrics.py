@@ -64,7 +64,7 @@ def check_multilabel(logits:Tensor, targs:Tensor, thresh:float|Tensor=.5) -> Non
 # %% ../../nbs/train/01_metrics.ipynb #53f25542
 def _is_sigmoid(probs:Tensor, logits:Tensor) -> bool:
     "Did the sigmoid make these of the logits, by whatever name it was asked for?"
-    if logits.is_meta or not logits.is_floating_point(): return False
+    if probs is logits or logits.is_meta or not logits.is_floating_point(): return False
     return bool(((probs.float() - logits.sigmoid()).abs() < 0.01).all())
 
 # %% ../../nbs/train/01_metrics.ipynb #1dafda09

@@ -243,7 +243,9 @@ def _check_target_kind(data, new, what:str) -> None:
 # %% ../../nbs/train/06_scoring.ipynb #cb2fa0de
 def _means_and_stds(stats) -> list|None:
     "The means of a bunch, a loader or a file, then the standard deviations; None without."
-    return None if stats is None else [float(x) for numbers in stats for x in numbers]
+    if stats is None: return None
+    numbers = [torch.as_tensor(part, dtype=torch.float64).flatten().tolist() for part in stats]
+    return sum(numbers, [])
 
 # %% ../../nbs/train/06_scoring.ipynb #67c68668
 def _alike(one:list|None, other:list|None) -> bool:
@@ -326,11 +328,10 @@ def tile_facts(
     facts = {}
     kind = target_kind(data)
     if kind is not None:
-        facts['kind'] = kind.__name__
+        facts['kind'] = getattr(kind, '__name__', type(kind).__name__)
     if hasattr(data, 'stats'):
-        facts['stats'] = None if data.stats is None else [list(map(float, numbers)) for numbers in data.stats]
+        facts['stats'] = None if data.stats is None else [_means_and_stds([part]) for part in data.stats]
     return facts
-
 
 # %% ../../nbs/train/06_scoring.ipynb #2db6f7d3
 def check_stage_fits(
@@ -348,13 +349,13 @@ def check_stage_fits(
     stats = facts.get('stats')
     try:
         _means_and_stds(stats)
-    except (TypeError, ValueError) as e: raise ValueError(f'{stage}: its stats are no numbers') from e
+    except (TypeError, ValueError, RuntimeError) as e:
+        raise ValueError(f'{stage}: its stats are no numbers.') from e
     then = SimpleNamespace(**{fact: facts[fact] for fact in ('kind', 'stats') if fact in facts})
     now = SimpleNamespace(**tile_facts(data))
     what = f"{stage} learned from other tiles: this learner's data"
     _check_target_kind(then, now, what)
     _check_same_colours(then, now, what, known=str(stats)[:200])
-
 
 # %% ../../nbs/train/06_scoring.ipynb #3286eff3
 _implied_activations = {

@@ -218,10 +218,12 @@ def test_what_a_stage_does_not_say_is_not_asked(tmp_path, capsys):
     told(tmp_path, **says).load('silent')
     told(tmp_path, **says).save('says')
     small(tmp_path).load('says')
+    told(tmp_path, stats=(.5, .25), kind=nn.Identity()).save('plain')      # a channel, and no class
+    told(tmp_path, stats=torch.tensor([[.5], [.25]]), kind=nn.Identity()).load('plain')
     assert capsys.readouterr().out == ''
 
 
-@pytest.mark.parametrize('odd', [{'kind': torch.zeros(2)}, {'kind': ['x']*10**4}, {'stats': 'x'}, {'stats': 3}, {'stats': [[0.5]*10**4, [1.]]}, {'stats': [['a'], ['b']]}])
+@pytest.mark.parametrize('odd', [{'kind': torch.zeros(2)}, {'kind': ['x']*10**4}, {'stats': 'x'}, {'stats': 3}, {'stats': [[0.5]*10**4, [1.]]}, {'stats': [['a'], ['b']]}, {'stats': [{}, None]}])
 def test_odd_facts_about_tiles(tmp_path, odd):
     learn = told(tmp_path, stats=imagenet_stats, kind=MultiCategory)
     def edit(state): state['facts'].update(odd)
