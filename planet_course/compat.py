@@ -239,9 +239,11 @@ class _Learner(Learner):
         "As `Learner.get_preds`, also for a `DatasetType`. Raises `ValueError` for a part that there is not."
         ds_type = dl if isinstance(dl, str) else ds_type
         if ds_type is not None:
-            _tell_once('get_preds(ds_type=...)', 'get_preds(data.test_dl()), or get_preds() for validation,')
+            _tell_once('get_preds(ds_type=...)', 'get_preds(data.test_dl()), or get_preds() for validation, '
+                       'or get_preds(data.test_dl(data.train_ds)) for the training tiles, in order,')
+            data = self.data
             part = DatasetType(ds_type)
-            dl = self.data.test_dl() if part == 'test' else getattr(self.data, f'{part}_dl')
+            dl = data.valid_dl if part == 'valid' else data.test_dl(getattr(data, f'{part}_ds'))
         return super().get_preds(dl, logits)
 
     def export(self, file:str='export.safetensors') -> Path:

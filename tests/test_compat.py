@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch, torchvision
 from conftest import root, shared
+from small import bunch, little
 from torch import nn
 from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock
@@ -187,6 +188,16 @@ def test_the_submission_is_written(gen, notes, tmp_path, monkeypatch, capsys):
     assert torch.allclose(notes['preds'], expected, atol=1e-4)
     assert not list(path.glob('*.pkl')) and (path/'export.safetensors').exists()
     with pytest.raises(ValueError, match='no valid tiles'): notes['learn'].get_preds(notes['DatasetType'].Valid)
+
+
+def test_training_tiles_are_predicted_in_order(tiles, capsys):
+    "All of them and twice the same, with the targets of each."
+    from planet_course import compat
+    learn = compat._Learner(little(bunch(tiles)))
+    probs, targs = learn.get_preds(compat.DatasetType.Train)
+    assert torch.equal(targs, learn.data.train_ds.targets) and len(probs) == len(learn.data.train_ds)
+    assert torch.equal(probs, learn.get_preds(ds_type='train')[0])
+    assert 'get_preds(data.test_dl(data.train_ds)) for the training tiles, in order' in capsys.readouterr().out
 
 
 def test_load_learner_refuses_a_pickle(notes):

@@ -18,8 +18,8 @@ from ..device import keep_random_state, pick_precision, to_device
 from ..files import writable_folder
 from .checkpoint import load_state, save_state, stage_state
 from .scoring import (activation_of, check_data_fits, check_loader_fits, check_loss,
-                                         check_metric, evaluate, metric_columns, metric_name, scores_of,
-                                         target_kind, with_tensors_on)
+                                         check_metric, check_stage_fits, evaluate, metric_columns,
+                                         metric_name, scores_of, target_kind, tile_facts, with_tensors_on)
 from .finder import find_rate
 from .metrics import check_thresh
 from .optimizer import (adamw, HeldCtrlC, memory_for, model_summary, optimizer_memory,
@@ -70,8 +70,8 @@ class Learner(TrainingStep):
         self.model = model.to(data.device)
         self.device = torch.device(data.device)
         self._data = data
-        self.loss_func = with_tensors_on(loss_func or data.loss_func, self.device)
-        metrics = list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
+        self.loss_func = loss_func or data.loss_func
+        self.metrics = metrics
         self.layer_groups = list(layer_groups or [model])
         self.callbacks = list(callbacks)
         self.wd = wd
@@ -79,13 +79,11 @@ class Learner(TrainingStep):
         self.arch = arch
         self.activation = activation
         self.ctrl_c = HeldCtrlC()
-        self.thresh = check_thresh(thresh, len(getattr(data, 'classes', ())))
+        self.thresh = thresh
         self.precision = pick_precision(precision, self.device)
         self.recorder = Recorder()
-        check_loss(self)
-        for m in metrics:
-            check_metric(self, m)
-        self.metrics = [with_tensors_on(m, self.device) for m in metrics]
+        self._looked_over = ()    # by `_look_over`
+        _look_over(self)
         self.reset_opt()
 
     def __repr__(self): return _describe(self)
@@ -202,6 +200,7 @@ class Learner(TrainingStep):
         if not isinstance(epochs, Real) or epochs < 1 or epochs % 1:
             raise ValueError(f'epochs is {epochs!r}; it is a whole number, 1 or more.')
         if not len(self.data.train_dl): raise ValueError('no training batch: the data has too few items.')
+        _look_over(self)
         return int(epochs) * len(self.data.train_dl)
 
     def lr_find(self,
@@ -276,7 +275,9 @@ class Learner(TrainingStep):
         dl=None,           # batches; by default the validation tiles
         scored:bool=False, # must there be targets?
     ): # the loader
-        """A loader, looked at first. Raises what `check_loader_fits` raises, `ValueError` for an empty one.
+        """A loader, looked at first, as are the loss and metrics that it is for.
+
+        Raises what `check_loader_fits` raises, `ValueError` for an empty one.
 
         Parameters:
             dl: batches; by default the validation tiles
@@ -285,6 +286,7 @@ class Learner(TrainingStep):
         Returns:
             the loader
         """
+        _look_over(self)
         own = dl is None
         dl = self.data.valid_dl if own else dl
         if not own:
@@ -315,14 +317,17 @@ class Learner(TrainingStep):
         """
         file = self._stage_file(name)
         opt = optimizer_memory(self.model, self.opt) if with_opt else None
-        save_state(file, stage_state(file, self.model.state_dict(), opt, self._who()))
+        facts = self._who() | tile_facts(self.data)
+        save_state(file, stage_state(file, self.model.state_dict(), opt, facts))
         return file
 
     def load(self,
         name:str,             # as given to `save`
         with_opt:bool=True,   # take the optimizer's memory too, where it is of the same layers
     ) -> 'Learner': # itself
-        """Read a stage back, strictly; see `load_state` for the errors. Nothing has changed when there is one.
+        """Read a stage back, strictly: for the errors see `load_state` and `check_stage_fits`.
+
+        Nothing has changed when there is one.
 
         Parameters:
             name: as given to `save`
@@ -336,6 +341,7 @@ class Learner(TrainingStep):
         if not file.exists() and beside.exists():
             file = beside  # a folder that can be read, not written to
         state = load_state(file, self.model, self._who())
+        check_stage_fits(self.data, state['facts'], file.name)
         memory = {}
         if with_opt and state['opt'] is not None:
             memory = memory_for(self.model, self.layer_groups, self._make_opt, state['opt'], name)
@@ -356,6 +362,21 @@ class Learner(TrainingStep):
               f'Loss function: {type(self.loss_func).__name__}\n'
               f'Layer groups: {len(self.layer_groups)}, precision: {self.precision}\n'
               f'Callbacks: {", ".join(type(c).__name__ for c in self.callbacks) or "none"}')
+
+# %% ../../nbs/train/09_learner.ipynb #cca87ec9
+def _look_over(learn) -> None:
+    "Check what scores a learner and move its tensors: at first, and when something of it was replaced."
+    def scored_by(): return [learn.loss_func, learn.thresh, learn._given, *learn.metrics]
+    if not isinstance(learn.metrics, (list, tuple)):
+        learn.metrics = [learn.metrics]
+    if list(map(id, scored_by())) == list(map(id, learn._looked_over)): return
+    learn.thresh = check_thresh(learn.thresh, len(getattr(learn.data, 'classes', ())))
+    learn.loss_func = with_tensors_on(learn.loss_func, learn.device)
+    check_loss(learn)
+    for metric in learn.metrics:
+        check_metric(learn, metric)
+    learn.metrics = [with_tensors_on(metric, learn.device) for metric in learn.metrics]
+    learn._looked_over = scored_by()
 
 # %% ../../nbs/train/09_learner.ipynb #63d92102
 def _describe(learn) -> str:

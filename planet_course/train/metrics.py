@@ -62,13 +62,20 @@ def check_multilabel(logits:Tensor, targs:Tensor, thresh:float|Tensor=.5) -> Non
     _thresh_on(logits, thresh)
 
 # %% ../../nbs/train/01_metrics.ipynb #53f25542
+def _is_sigmoid(probs:Tensor, logits:Tensor) -> bool:
+    "Did the sigmoid make these of the logits, by whatever name it was asked for?"
+    if probs is logits or logits.is_meta or not logits.is_floating_point(): return False
+    return bool(((probs.float() - logits.sigmoid()).abs() < 0.01).all())
+
+# %% ../../nbs/train/01_metrics.ipynb #1dafda09
 def _given(logits:Tensor, targs:Tensor, thresh, activation) -> Tensor: # bool, (n, c)
     "Which labels are given; raises what `check_multilabel` raises."
     _check_shapes(logits, targs)
-    if activation == 'sigmoid':
-        _say_probs(logits)
     to_probs = activations[activation] if activation in activations else activation
-    return to_probs(logits) > _thresh_on(logits, thresh)
+    probs = to_probs(logits)
+    if _is_sigmoid(probs, logits):
+        _say_probs(logits)
+    return probs > _thresh_on(logits, thresh)
 
 # %% ../../nbs/train/01_metrics.ipynb #00baaaaa
 def accuracy_thresh(

@@ -108,7 +108,7 @@ class Recorder:
         Returns:
             name -> the last fit with that name, if it ran to its end
         """
-        last = {r.stage: r for r in self.records if r.stage}
+        last = {r.stage: r for r in self.fits if r.stage}
         return {name: r for name, r in last.items() if r.complete}
 
     def _with_losses(self, kind): return [r for r in self.records if r.kind == kind and r.losses]

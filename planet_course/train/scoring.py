@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['metric_name', 'metric_columns', 'evaluate', 'scores_of', 'try_metrics', 'target_kind', 'check_loader_fits',
-           'check_data_fits', 'activation_of', 'with_tensors_on', 'check_loss', 'check_metric']
+           'check_data_fits', 'tile_facts', 'check_stage_fits', 'activation_of', 'with_tensors_on', 'check_loss',
+           'check_metric']
 
 # %% ../../nbs/train/06_scoring.ipynb #b83e47fa
 import inspect, io, traceback
 from contextlib import redirect_stdout
 from functools import partial
+from types import SimpleNamespace
 from typing import Callable, Sequence
 
 import numpy as np
@@ -74,6 +76,19 @@ def _running(metrics:Sequence) -> list:
 _no_targets = ('this loader has no targets, so nothing can be scored; get_preds(dl) predicts its tiles. '
                "For a score, label them: ImageList...label_from_df(...), and pass that data's valid_dl.")
 
+# %% ../../nbs/train/06_scoring.ipynb #99f673e4
+def _of_one_sort(batches):
+    "The batches, as long as all have targets or none has. Raises `ValueError` at the first that differs."
+    for i, (xb, yb) in enumerate(batches):
+        has_targets = yb is not None
+        if i == 0:
+            labelled = has_targets
+        if has_targets != labelled:
+            here, before = ('no targets', 'targets') if labelled else ('targets', 'none')
+            raise ValueError(f'batch {i} has {here}, those before it have {before}: make two loaders, one of '
+                             'tiles with labels, which can be scored, and one of the others.')
+        yield xb, yb
+
 # %% ../../nbs/train/06_scoring.ipynb #500c37b2
 def evaluate(
     predict:Callable,       # `xb -> logits`
@@ -85,8 +100,8 @@ def evaluate(
 ) -> tuple: # mean loss (0-d), values of the metrics (list of 0-d), logits, targets (None when not kept)
     """Run `dl` without gradients: everything stays on the device, so nothing waits until a result is read.
 
-    Without targets the loss is None too. Raises `ValueError` for an empty loader, and for metrics where there
-    are no targets. Ctrl-C ends it with one line.
+    Without targets the loss is None too. Raises `ValueError` for an empty loader, for one that has targets in
+    some batches only, and for metrics where there are none. Ctrl-C ends it with one line.
 
     Parameters:
         predict: `xb -> logits`
@@ -105,7 +120,7 @@ def evaluate(
     logits = []
     targs = []
     with torch.no_grad(), explained_errors(lambda: f'{label} stopped: nothing was changed.'):
-        for xb, yb in progress(iter(dl), total=len(dl), desc=label):
+        for xb, yb in progress(_of_one_sort(iter(dl)), total=len(dl), desc=label):
             out = predict(xb)
             n += len(xb)
             if keep:
@@ -220,25 +235,34 @@ def _check_target_kind(data, new, what:str) -> None:
     "Raise `ValueError` where targets are of another kind than the model was built for."
     ours = target_kind(data)
     theirs = target_kind(new)
-    if None in (ours, theirs) or ours is theirs: return
-    raise ValueError(f'{what} has targets of the kind {theirs.__name__}, the model was built for '
-                     f'{ours.__name__}: label its tiles in the same way; several labels: label_delim=.')
+    if None in (ours, theirs) or ours == theirs: return
+    def name(kind): return one_line(str(getattr(kind, '__name__', kind)))[:40]
+    raise ValueError(f'{what} has targets of the kind {name(theirs)}, the model was built for '
+                     f'{name(ours)}: label its tiles in the same way; several labels: label_delim=.')
 
 # %% ../../nbs/train/06_scoring.ipynb #cb2fa0de
 def _means_and_stds(stats) -> list|None:
-    "Means, then standard deviations, to seven digits; None without."
-    return None if stats is None else torch.as_tensor(stats).double().flatten().tolist()
+    "The means of a bunch, a loader or a file, then the standard deviations; None without."
+    if stats is None: return None
+    numbers = [torch.as_tensor(part, dtype=torch.float64).flatten().tolist() for part in stats]
+    return sum(numbers, [])
 
-def _check_same_colours(data, new, what:str) -> None:
-    "Raise `ValueError` where tiles are normalised otherwise, or have another number of channels."
+# %% ../../nbs/train/06_scoring.ipynb #67c68668
+def _alike(one:list|None, other:list|None) -> bool:
+    "Do numbers count as equal? None is like None alone."
+    if one is None or other is None: return one is other
+    return len(one) == len(other) and np.allclose(one, other)
+
+# %% ../../nbs/train/06_scoring.ipynb #e45d9beb
+def _check_same_colours(data, new, what:str, known:str='learn.data.stats') -> None:
+    "Raise `ValueError` where tiles are normalised otherwise; `known` is what to type for the model's."
     if not (hasattr(data, 'stats') and hasattr(new, 'stats')): return
     ours = _means_and_stds(data.stats)
     theirs = _means_and_stds(new.stats)
-    if None in (ours, theirs) and ours == theirs: return
-    if ours and theirs and len(ours) == len(theirs) and np.allclose(ours, theirs): return
-    known = ours and len(ours) == 6 and np.allclose(ours, _means_and_stds(imagenet_stats))
-    cure = f'.normalize({"imagenet_stats" if known else "learn.data.stats"})' if ours else 'no .normalize()'
-    def shown(stats): return 'not at all' if stats is None else f'with {np.round(stats, 3).tolist()}'
+    if _alike(ours, theirs): return
+    known = 'imagenet_stats' if _alike(ours, _means_and_stds(imagenet_stats)) else known
+    cure = f'.normalize({known})' if ours else 'no .normalize()'
+    def shown(stats): return 'not at all' if stats is None else f'with {np.round(stats, 3).tolist()}'[:200]
     raise ValueError(f'{what} is normalised {shown(theirs)}, the tiles that the model knows {shown(ours)}: '
                      f'it would see other colours. Make it with {cure}.')
 
@@ -257,6 +281,10 @@ def check_loader_fits(
     """
     if isinstance(dl, str) or not hasattr(dl, '__iter__'):
         raise TypeError(f'{dl!r} is no loader: give data.valid_dl, data.test_dl() or data.test_dl(files).')
+    if getattr(dl, 'train', False) is True:
+        raise ValueError('this loader is for training: its tiles come in random order, transformed, and the '
+                         'last ones not at all. data.test_dl(data.train_ds) goes over all of them in order, '
+                         'as they are, and has their labels.')
     if scored and not getattr(dl, 'has_targets', True): raise ValueError(_no_targets)
     _check_same_classes(data, dl, 'this loader')
     _check_same_colours(data, dl, 'this loader')
@@ -284,6 +312,50 @@ def check_data_fits(
     if place(new.device) != place(learn.device):
         raise ValueError(f'the new data is on {new.device}, the model on {learn.device}: '
                          'use databunch(device=).')
+
+# %% ../../nbs/train/06_scoring.ipynb #ee1dddba
+def tile_facts(
+    data,  # a learner's
+) -> dict: # `kind`, the targets' by its name, and `stats`, two lists: each where the data says it
+    """What a stage keeps of the tiles that its weights learned from.
+
+    Parameters:
+        data: a learner's
+
+    Returns:
+        `kind`, the targets' by its name, and `stats`, two lists: each where the data says it
+    """
+    facts = {}
+    kind = target_kind(data)
+    if kind is not None:
+        facts['kind'] = getattr(kind, '__name__', type(kind).__name__)
+    if hasattr(data, 'stats'):
+        facts['stats'] = None if data.stats is None else [_means_and_stds([part]) for part in data.stats]
+    return facts
+
+# %% ../../nbs/train/06_scoring.ipynb #2db6f7d3
+def check_stage_fits(
+    data,       # of the learner that loads the stage
+    facts:dict, # of the stage, see `tile_facts`
+    stage:str,  # its name, for the error
+) -> None:
+    """Raise `ValueError` where weights learned from tiles in other colours, or with targets of another kind.
+
+    Parameters:
+        data: of the learner that loads the stage
+        facts: of the stage, see `tile_facts`
+        stage: its name, for the error
+    """
+    stats = facts.get('stats')
+    try:
+        _means_and_stds(stats)
+    except (TypeError, ValueError, RuntimeError) as e:
+        raise ValueError(f'{stage}: its stats are no numbers.') from e
+    then = SimpleNamespace(**{fact: facts[fact] for fact in ('kind', 'stats') if fact in facts})
+    now = SimpleNamespace(**tile_facts(data))
+    what = f"{stage} learned from other tiles: this learner's data"
+    _check_target_kind(then, now, what)
+    _check_same_colours(then, now, what, known=str(stats)[:200])
 
 # %% ../../nbs/train/06_scoring.ipynb #3286eff3
 _implied_activations = {
@@ -391,5 +463,7 @@ def check_metric(
             print(f'{metric_name(metric)} takes {theirs} of the logits, the learner '
                   f'{getattr(ours, "__name__", ours)}: partial({metric_name(metric)}, activation=...)')
     thresh = settings.get('thresh', learn.thresh)
-    if not torch.equal(*(torch.as_tensor(t, dtype=torch.float32).cpu() for t in (thresh, learn.thresh))):
+    numbers = [torch.as_tensor(t, dtype=torch.float32) for t in (thresh, learn.thresh)]
+    on_meta = numbers[0].is_meta     # a device without numbers
+    if not on_meta and not torch.equal(*(t.cpu() for t in numbers)):
         print(f'{metric_name(metric)} uses thresh={thresh}, the learner predicts at {learn.thresh}')

@@ -289,6 +289,8 @@ def run_fit(
 ) -> None:
     """The body of `fit` and `fit_one_cycle`: a record, and a word on what an error or Ctrl-C left.
 
+    Raises `ValueError` for a stage that is no text, and what `set_weight_decay` raises.
+
     Parameters:
         learn: a `Learner`
         lrs: rates, (steps, groups)
@@ -297,6 +299,8 @@ def run_fit(
         callbacks: of this fit alone
         stage: a name, or ''
     """
+    if not isinstance(stage, str):
+        raise ValueError(f"stage is {stage!r}; a fit's name is text, as 'stage-1-128', or left out.")
     set_weight_decay(learn, wd)
     record = FitRecord(stage=stage)
     learn.recorder.records.append(record)

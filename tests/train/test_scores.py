@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from planet_course.answers import tta
 from planet_course.data import activations
 from planet_course.core import imagenet_stats
 from planet_course.data import Category, ImageList, MultiCategory
@@ -71,6 +72,24 @@ def test_tiles_without_labels_are_predicted_and_not_scored(data):
         with pytest.raises(ValueError, match='no targets'): learn.validate(silent)
 
 
+class Mixed(Loader):
+    "A loader of ours in two halves: a batch with targets, and the same without."
+    def __init__(self, dl, labelled_first): self.dl, self.labelled_first = dl, labelled_first
+
+    def __len__(self): return 2*len(self.dl)
+
+    def __iter__(self):
+        for first in (True, False):
+            yield from ((xb, yb if first == self.labelled_first else None) for xb, yb in self.dl)
+
+
+@pytest.mark.parametrize('labelled_first, said', [(True, 'batch 1 has no targets, those before it have targets'), (False, 'batch 1 has targets, those before it have none')])
+def test_a_loader_with_some_targets_is_neither_scored_nor_predicted(data, labelled_first, said):
+    learn = learner(data)
+    for call in (learn.validate, learn.get_preds, partial(tta, learn)):
+        with pytest.raises(ValueError, match=said): call(Mixed(data.valid_dl, labelled_first))
+
+
 @pytest.mark.parametrize('call', ['validate', 'get_preds'])
 def test_a_loader_whose_columns_mean_something_else_is_refused(data, call):
     learn = learner(data)
@@ -88,6 +107,16 @@ def test_a_loader_of_another_kind_is_not_scored(data):
 def test_loaders_of_the_same_tiles_are_taken(data, tiles):
     learn, again = learner(data), bunch(tiles, size=64)
     assert learn.validate(data.valid_dl) == learn.validate() and learn.validate(again.valid_dl)['valid_loss'] > 0
+
+
+def test_a_training_loader_is_neither_predicted_nor_scored(data):
+    "Its tiles come in random order, augmented, and the last ones not at all; the loader that is named has them all."
+    learn = learner(data)
+    for call in (learn.validate, learn.get_preds, partial(tta, learn)):
+        with pytest.raises(ValueError, match=r'random order.*data\.test_dl\(data\.train_ds\)'): call(data.train_dl)
+    in_order = data.test_dl(data.train_ds)
+    assert torch.equal(learn.get_preds(in_order)[1], data.train_ds.targets) and learn.validate(in_order) == learn.validate(in_order)
+    assert in_order.files == list(data.train_ds.x.files)
 
 
 # ---- data that a model cannot go on with
@@ -150,6 +179,37 @@ def test_a_metric_with_another_activation_than_the_learner_is_named(data, capsys
     assert 'fbeta uses thresh=0.2, the learner predicts at 0.3' in capsys.readouterr().out
 
 
+def set_later(o, name, value):
+    "On a learner, as a user does: an attribute, or one more metric."
+    if name == 'append': o.metrics.append(value)
+    else: setattr(o, name, value)
+
+
+@pytest.mark.parametrize('name, value, said', [
+    ('activation', 'softmax', 'fbeta takes sigmoid of the logits, the learner softmax'), ('thresh', .4, 'fbeta uses thresh=0.2, the learner predicts at 0.4'),
+    ('metrics', [partial(fbeta, thresh=.5)], 'fbeta uses thresh=0.5'), ('metrics', partial(fbeta, thresh=.5), 'fbeta uses thresh=0.5'),
+    ('append', partial(fbeta, thresh=.5), 'fbeta uses thresh=0.5'), ('loss_func', nn.CrossEntropyLoss(), 'CrossEntropyLoss is for one label a tile')])
+@pytest.mark.parametrize('use', [lambda o: o.validate(), lambda o: o.get_preds(), lambda o: o.fit(1, 1e-3), lambda o: o.lr_find(num_it=2)], ids=['validate', 'get_preds', 'fit', 'lr_find'])
+def test_what_is_set_later_is_looked_at_before_it_is_used(data, capsys, name, value, said, use):
+    learn = learner(data, metrics=[fbeta])
+    learn.validate()
+    assert not capsys.readouterr().out
+    set_later(learn, name, value)
+    for times in (1, 0):        # named once, not in each epoch
+        use(learn)
+        assert capsys.readouterr().out.count(said) == times
+
+
+@pytest.mark.parametrize('name, value, error, said', [('metrics', [.5], TypeError, '0.5 is no metric'), ('append', .5, TypeError, '0.5 is no metric'),
+                                                      ('thresh', 40, ValueError, 'thresh=40 is no probability'), ('thresh', [.2, .3], ValueError, 'one for each of the')])
+def test_what_is_wrong_is_refused_later_as_at_first(data, name, value, error, said):
+    learn = learner(data)
+    set_later(learn, name, value)
+    for use in (learn.validate, partial(learn.fit, 1), learn.lr_find):
+        with pytest.raises(error, match=said): use()
+    assert not learn.recorder.records
+
+
 # ---- metrics
 
 def test_probabilities_where_logits_are_wanted_are_named_in_one_line(capsys):
@@ -160,6 +220,24 @@ def test_probabilities_where_logits_are_wanted_are_named_in_one_line(capsys):
     assert said.count('\n') == 1 and 'are they probabilities?' in said and 'logits=True' in said
     assert fbeta(logits.sigmoid(), targs, activation='none') == 1 and accuracy_thresh(logits.sigmoid(), targs, activation='none') == 1
     average_precision(logits.sigmoid(), targs)      # only the order counts
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize('activation', ['sigmoid', torch.sigmoid, nn.Sigmoid(), lambda logits: 1/(1 + torch.exp(-logits))], ids=['name', 'torch', 'module', 'own'])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_the_sigmoid_is_known_by_what_it_does(capsys, activation, dtype):
+    probs, targs = torch.tensor([[.9, .1], [.2, .8]], dtype=dtype), torch.eye(2)
+    for metric in (fbeta, accuracy_thresh):
+        metric(10*probs - 5, targs, activation=activation)
+        assert not capsys.readouterr().out
+        metric(probs, targs, activation=activation)
+        assert 'are they probabilities?' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('activation', ['none', 'softmax', lambda probs: probs**.8, lambda probs: probs > .5], ids=['none', 'softmax', 'own', 'decided'])
+def test_probabilities_for_another_function_than_the_sigmoid_are_nothing_odd(capsys, activation):
+    fbeta(torch.tensor([[.9, .1], [.2, .8]]), torch.eye(2), activation=activation)
+    fbeta(torch.eye(2, dtype=torch.bool), torch.eye(2), activation='none')
     assert not capsys.readouterr().out
 
 
@@ -206,6 +284,10 @@ def on(device, data):
 def test_losses_and_metrics_move_to_the_device():
     learn = on('meta', SimpleNamespace(device='meta', classes=list('abc'), c=3, train_dl=[], valid_dl=None))
     assert learn.loss_func.pos_weight.is_meta and learn.metrics[0].n.is_meta and learn.metrics[1].keywords['thresh'].is_meta
+    learn.loss_func = nn.BCEWithLogitsLoss(pos_weight=torch.ones(3))
+    learn.metrics.append(Counting())
+    with pytest.raises(ValueError, match='nothing to validate on'): learn.validate()
+    assert learn.loss_func.pos_weight.is_meta and learn.metrics[2].n.is_meta
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
@@ -310,6 +392,23 @@ def test_a_fit_that_took_no_step_hides_no_other(data):
     with pytest.raises(RuntimeError): learn.fit(1, 1e-2, callbacks=[Broken()])
     assert len(learn.recorder.plot_losses().lines[0].get_ydata()) == len(data.train_dl)
     assert len(learn.recorder.fits) == 1
+
+
+@pytest.mark.parametrize('fails', [dict(callbacks=[Broken()]), dict(metrics=[needs_three])], ids=['callback', 'metric'])
+def test_a_fit_that_took_no_step_leaves_the_finished_stage(data, fails):
+    learn = learner(data)
+    learn.fit(1, 1e-2, stage='s1')
+    learn.metrics = fails.pop('metrics', [])
+    with pytest.raises((RuntimeError, TypeError)): learn.fit(1, 1e-2, stage='s1', **fails)
+    assert learn.recorder.stages == {'s1': learn.recorder.fits[0]}
+
+
+def test_a_stage_is_named_by_text(data):
+    learn = learner(data)
+    for run in (learn.fit, learn.fit_one_cycle):
+        for odd in (['a'], 1, None):
+            with pytest.raises(ValueError, match="a fit's name is text, as 'stage-1-128'"): run(1, 1e-2, stage=odd)
+    assert not learn.recorder.records and learn.recorder.stages == {}
 
 
 def test_older_names_lead_to_todays(data):

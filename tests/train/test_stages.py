@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from planet_course.core import imagenet_stats
+from planet_course.data import Category, MultiCategory
 from planet_course.train import Learner, state_digest
 
 
@@ -180,6 +182,53 @@ def test_odd_facts(tmp_path, odd):
     def edit(state): state['facts'] = odd
     change(learn.save('odd'), edit)
     refused(learn, 'odd', 'not what their names say|does not fit this learner')
+    try: learn.load('odd')
+    except ValueError as e: assert len(str(e)) < 1500 and str(e).isprintable()
+
+
+other_stats = ((.5,)*3, (.05,)*3)
+
+
+def told(path, **says):
+    "A learner whose data says something about its tiles."
+    learn = small(path)
+    vars(learn.data).update(says)
+    return learn
+
+
+@pytest.mark.parametrize('then, now, cure', [
+    (imagenet_stats, other_stats, r'other colours. Make it with \.normalize\(imagenet_stats\)'), (imagenet_stats, None, r'\.normalize\(imagenet_stats\)'),
+    (None, imagenet_stats, r'Make it with no \.normalize\(\)'), (other_stats, None, r'\.normalize\(\[\[0\.5, 0\.5, 0\.5\], \[0\.05, 0\.05, 0\.05\]\]\)')])
+def test_a_stage_of_tiles_in_other_colours(tmp_path, then, now, cure):
+    told(tmp_path, stats=then).save('colours')
+    refused(told(tmp_path, stats=now), 'colours', '^colours.pth learned from other tiles: .*' + cure)
+    told(tmp_path, stats=then and torch.tensor(then)).load('colours')     # in 32 bits
+
+
+def test_a_stage_with_another_kind_of_targets(tmp_path):
+    told(tmp_path, kind=MultiCategory).save('kind')
+    refused(told(tmp_path, kind=Category), 'kind', 'targets of the kind Category, the model was built for MultiCategory.*label_delim=')
+    told(tmp_path, kind=MultiCategory).load('kind')
+
+
+def test_what_a_stage_does_not_say_is_not_asked(tmp_path, capsys):
+    "A file of an earlier version, and data of a user's own."
+    says = dict(stats=imagenet_stats, kind=MultiCategory)
+    small(tmp_path).save('silent')
+    told(tmp_path, **says).load('silent')
+    told(tmp_path, **says).save('says')
+    small(tmp_path).load('says')
+    told(tmp_path, stats=(.5, .25), kind=nn.Identity()).save('plain')      # a channel, and no class
+    told(tmp_path, stats=torch.tensor([[.5], [.25]]), kind=nn.Identity()).load('plain')
+    assert capsys.readouterr().out == ''
+
+
+@pytest.mark.parametrize('odd', [{'kind': torch.zeros(2)}, {'kind': ['x']*10**4}, {'stats': 'x'}, {'stats': 3}, {'stats': [[0.5]*10**4, [1.]]}, {'stats': [['a'], ['b']]}, {'stats': [{}, None]}])
+def test_odd_facts_about_tiles(tmp_path, odd):
+    learn = told(tmp_path, stats=imagenet_stats, kind=MultiCategory)
+    def edit(state): state['facts'].update(odd)
+    change(learn.save('odd'), edit)
+    refused(learn, 'odd', '^odd.pth(:| learned from other tiles)')
     try: learn.load('odd')
     except ValueError as e: assert len(str(e)) < 1500 and str(e).isprintable()
 
