@@ -180,17 +180,23 @@ def _find_files(files:Sequence[str]) -> tuple:
     return tuple(meant[f][0] if f in meant else f for f in files)
 
 # %% ../../nbs/data/01_tables.ipynb #1237fa38
-def _check_table(df:pd.DataFrame, names:pd.Series, file_of:Callable) -> None: # `file_of` a name
-    "Raises `ValueError` for no rows, and where the headings are a tile, or the names in another column."
+def _check_heading(names:pd.Series, file:str, files:Sequence[str]) -> None: # `file`: as if its heading named one
+    "Raises `ValueError` if the heading of a column of names is a tile, in any spelling, that no row names."
+    folder = os.path.dirname(file)
+    there = set(_files_in(folder) if os.path.isdir(folder or '.') else [])
+    def alike(some): return [f for f in some if _spelling(f) == _spelling(file)]
+    spare = len(alike(there.difference(files))) - len(alike(set(files) - there))
+    if spare <= 0 or names.name in set(names): return
+    raise ValueError(f'the heading {names.name!r} names a tile: the table has no headings, and would lose '
+                     'this one. Read it with header=None; columns then have numbers.')
+
+# %% ../../nbs/data/01_tables.ipynb #ae1ee94a
+def _check_column(df:pd.DataFrame, names:pd.Series, file_of:Callable) -> None: # `file_of` a name
+    "Raises `ValueError` where the names are in another column than `names`, or in the index."
     def is_tile(name): return os.path.isfile(file_of(name))
-    head = names.name
-    if isinstance(head, str) and is_tile(head) and head not in set(names):
-        raise ValueError(f'the heading {head!r} names a tile: the table has no headings, and would lose this '
-                         'one. Read it with header=None; columns then have numbers.')
-    if not len(df): raise ValueError('the table has no rows.')
     if any(map(is_tile, names.head(10))): return
     others = [c for c in df.columns if is_tile(df[c].iloc[0])]
-    if others: raise ValueError(f'column {head!r} names no tiles ({some_of([names.iloc[0]])}), column '
+    if others: raise ValueError(f'column {names.name!r} names no tiles ({some_of([names.iloc[0]])}), column '
                                 f'{others[0]!r} does: pass cols={others[0]!r}.')
     if is_tile(df.index[0]): raise ValueError('the index names the tiles: pass df.reset_index().')
 
@@ -226,10 +232,14 @@ def files_of_tiles(
         as they are spelled on disk, in the order of the rows
     """
     def file_of(name): return str(folder/f'{name}{suffix}')
-    _check_table(df, names, file_of)
+    files = [file_of(name) for name in names]
+    if isinstance(names.name, str):
+        _check_heading(names, file_of(names.name), files)
+    if not len(df): raise ValueError('the table has no rows.')
+    _check_column(df, names, file_of)
     empty = np.flatnonzero(names.isna() | (names.astype(str).str.strip() == ''))
     if len(empty): raise ValueError(f'{len(empty)} rows name no tile: {some_of(empty)}. Drop them.')
-    files = _find_files([file_of(name) for name in names])
+    files = _find_files(files)
     _check_rows(files, names)
     return files
 

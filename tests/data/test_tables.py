@@ -109,6 +109,17 @@ def test_a_table_without_headings(place):
     assert len(listed(place, renamed.set_axis([0, 1], axis=1))) == len(listed(place, renamed.set_axis(['0', '1'], axis=1))) == n
 
 
+@pytest.mark.parametrize('name', ['t{}', 'T{}', ' t{}', 't{} '])
+def test_a_table_without_headings_spelled_otherwise(place, name, capsys):
+    "The tile that became the heading is found in any spelling; a heading that looks like a tile that a row names is one."
+    if name == 't{}': os.rename(place/'tiles/t0.jpg', place/'tiles/t0.JPG')
+    text = ''.join(f'{name.format(i)},{cell}\n' for i, cell in enumerate(tags))
+    with pytest.raises(ValueError, match=f"the heading '{name.format(0)}' names a tile.*header=None"): from_text(place, text)
+    assert not capsys.readouterr().out
+    assert len(from_text(place, text, header=None)) == n
+    for heading in (name.format(0).swapcase(), name.format(0)): assert len(from_text(place, f'{heading},tags\n{text}')) == n
+
+
 def test_an_index_in_front(place):
     df = table(tags=tags)
     df.to_csv(place/'labels.csv')
