@@ -7,7 +7,6 @@ __all__ = ['picture_endings', 'column_of', 'pictures_below', 'read_table', 'file
 
 # %% ../../nbs/data/01_tables.ipynb #1444a99b
 import codecs, difflib, os, unicodedata
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -173,8 +172,7 @@ def _find_files(files:Sequence[str]) -> tuple:
     if lost:
         near = _nearest(lost[0], meant[lost[0]], there)
         raise FileNotFoundError(f'{len(lost)} of {len(files)} tiles have no file: {some_of(lost)}.{near} '
-                                'Check '
-                                'folder= and suffix=, or get the tiles.')
+                                'Check folder= and suffix=, or get the tiles.')
     pairs = [f'{ascii(os.path.basename(f))} is {ascii(os.path.basename(meant[f][0]))}' for f in missing]
     print(f'{len(missing)} tiles are spelled otherwise on disk, and were found: {some_of(pairs)}')
     return tuple(meant[f][0] if f in meant else f for f in files)
@@ -203,11 +201,14 @@ def _check_column(df:pd.DataFrame, names:pd.Series, file_of:Callable) -> None: #
 # %% ../../nbs/data/01_tables.ipynb #36344fd8
 def _check_rows(files:Sequence[str], names:pd.Series) -> None:
     "Raises `ValueError` for tiles that have several rows."
-    counts = Counter(files)
-    twice = list(dict.fromkeys(name for name, f in zip(names, files) if counts[f] > 1))
+    rows = {}
+    for name, f in zip(names, files):
+        rows.setdefault(f, []).append(str(name))
+    twice = [' = '.join(dict.fromkeys(spelled)) for spelled in rows.values() if len(spelled) > 1]
     if not twice: return
-    raise ValueError(f'{len(twice)} tiles have several rows: {some_of(twice)}. One label a row? Gather them '
-                     f'with df = df.groupby({names.name!r}, sort=False).agg(list).reset_index(), then '
+    unite = 'Write each name in one way. ' if any(len({*rows[f]}) > 1 for f in rows) else ''
+    raise ValueError(f'{len(twice)} tiles have several rows: {some_of(twice)}. {unite}One label a row? Gather '
+                     f'them with df = df.groupby({names.name!r}, sort=False).agg(list).reset_index(), then '
                      'from_df(df, ...) and label_from_df(). For equal rows: df.drop_duplicates().')
 
 # %% ../../nbs/data/01_tables.ipynb #ee055349

@@ -225,6 +225,13 @@ def test_one_row_a_label(place):
     with pytest.raises(ValueError, match=r'drop_duplicates\(\)'): listed(place, pd.concat([table(tags=tags)] * 2))
 
 
+def test_a_tile_of_two_spellings_is_one_tile(place):
+    rows = pd.concat([table(tags=tags), table(tags=tags)[:2].replace({'image_name': {'t0': 'T0'}})]).drop_duplicates()
+    os.rename(place/'tiles/t0.jpg', place/'tiles/t0.JPG')
+    with pytest.raises(ValueError, match='1 tiles have several rows: t0 = T0. Write each name in one way'): listed(place, rows)
+    assert len(listed(place, rows.replace('T0', 't0').drop_duplicates())) == n                        # as the error says
+
+
 def test_no_tile_on_both_sides(place):
     items = listed(place, table(tags=tags))
     for split in (lambda o: o.split_by_rand_pct(0.5), lambda o: o.split_by_idx(range(n)), lambda o: o.split_none()):
