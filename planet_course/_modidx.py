@@ -395,6 +395,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'planet_course/data/labels.py'),
                                            'planet_course.data.labels._natural': ( 'data/labels.html#_natural',
                                                                                    'planet_course/data/labels.py'),
+                                           'planet_course.data.labels._not_text': ( 'data/labels.html#_not_text',
+                                                                                    'planet_course/data/labels.py'),
                                            'planet_course.data.labels._say_none': ( 'data/labels.html#_say_none',
                                                                                     'planet_course/data/labels.py'),
                                            'planet_course.data.labels._tidy': ('data/labels.html#_tidy', 'planet_course/data/labels.py'),

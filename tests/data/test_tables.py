@@ -1,6 +1,7 @@
 """Tables, folders, splits and labels as people have them: what is meant is found and said, the rest is refused with the line to type."""
-import os, unicodedata
+import datetime, os, re, unicodedata
 from collections import Counter
+from enum import Enum, IntEnum, StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -314,6 +315,30 @@ def test_one_name_in_any_form(place):
 def test_what_is_no_label_names_the_tile(place, bad):
     values = ['clear', 'haze', bad] + ['clear'] * (n - 3)
     with pytest.raises(ValueError, match='1 of 12 tiles have no label that can be used: .*t2.jpg'): labelled(place, values)
+
+
+Weather, Sky = Enum('Weather', ['clear']), Enum('Sky', {'clear': 'clear'}, type=str)
+
+
+@pytest.mark.parametrize('bad, cure', [('clear'.upper, r'builtin_function_or_method is no name: call it, with \(\)'), (len, r'call it, with \(\)'),
+                                       (torch.nn.Linear, 'type is no name: write .__name__'), (Weather.clear, 'Weather is no name: write .name'),
+                                       (Sky.clear, 'Sky is no name: write .name'), (object(), 'object is no name: write its name as text'),
+                                       (re.search('c', 'clear'), 'Match is no name'), (1j, '1j is a quantity'), ([len], 'call it')],
+                         ids='method function class enum text-enum object match complex list'.split())
+def test_what_does_not_stand_for_text_is_no_label(place, bad, cure):
+    with pytest.raises(ValueError, match=rf'1 of 12 tiles have no label that can be used: .*t2.jpg \(.*{cure}'):
+        labelled(place, ['clear', 'haze', bad] + ['clear'] * (n - 3))
+    if not isinstance(bad, list):
+        with pytest.raises(ValueError, match=f'classes has something that is no name: .*{cure}'): labelled(place, ['clear'] * n, classes=['clear', bad])
+    if not isinstance(bad, list | complex):
+        split = listed(place, table(tags=pd.Series([bad] * n, dtype=object))).split_none()
+        with pytest.raises(ValueError, match=cure): split.label_from_df()
+        with pytest.raises(ValueError, match=f"column 'tags' holds what is no text: .*{cure}"): split.label_from_df(label_delim=' ')
+
+
+def test_what_stands_for_text_is_a_label(place):
+    values = [datetime.date(2017, 4, 20), pd.Interval(0, 1), StrEnum('Words', ['HAZE']).HAZE, IntEnum('Crop', ['WHEAT']).WHEAT] * 3
+    assert labelled(place, values).classes == ['1', '2017-04-20', '(0, 1]', 'haze']
 
 
 def test_no_label_in_a_table(place):
