@@ -64,7 +64,9 @@ def _label_column(items, cols:int|str) -> pd.Series:
     if items.df is None: raise ValueError('no table came with these tiles: use label_from_folder or _func.')
     col = column_of(items.df, cols)
     if len(col) == 1 or items.kind: return col
-    if any(str(cell) not in (Path(f).name, Path(f).stem) for f, cell in zip(items.files, col)): return col
+    def alike(name): return _tidy(name).casefold()
+    names = ((alike(Path(f).name), alike(Path(f).stem)) for f in items.files)
+    if any(alike(Path(str(cell)).name) not in both for cell, both in zip(col, names)): return col
     raise ValueError(f"column {col.name!r} holds the tiles' names, not labels: give cols=, one of "
                      f'{[name for name in items.df.columns if name != col.name]}.')
 

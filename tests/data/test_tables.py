@@ -341,6 +341,14 @@ def test_what_stands_for_text_is_a_label(place):
     assert labelled(place, values).classes == ['1', '2017-04-20', '(0, 1]', 'haze']
 
 
+@pytest.mark.parametrize('name', ['t{}', 'T{}', ' t{} ', 't{}.JPG', 'tiles/t{}.jpg'])
+def test_names_of_tiles_are_no_labels(place, name):
+    df = table(tags=[name.format(i) for i in range(n)])
+    with pytest.raises(ValueError, match="'tags' holds the tiles' names, not labels"): listed(place, df).split_none().label_from_df()
+    df.loc[3, 'tags'] = 'clear'
+    assert len(listed(place, df).split_none().label_from_df().classes) == n
+
+
 def test_no_label_in_a_table(place):
     for bad in (None, np.nan, pd.NA, '', ' '):
         column = pd.Series(['clear', 'haze', bad] + ['clear'] * (n - 3), dtype=object)
