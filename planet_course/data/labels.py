@@ -81,20 +81,24 @@ def _check_text(col:pd.Series) -> None:
 
 # %% ../../nbs/data/03_labels.ipynb #1997b225
 def _cut(col:pd.Series, delim:str) -> tuple:
-    "Each cell cut at the delimiter: a tuple of names. A printed line if the delimiter never occurs."
+    "Each cell cut at the delimiter: a tuple of names. A printed line if the delimiter does not seem to fit."
     lists = [cell for cell in col if isinstance(cell, Iterable) and not isinstance(cell, str)]
     if lists: raise ValueError(f'column {col.name!r} holds collections already: leave label_delim out.')
     odd = [f'{type(cell).__name__} is no name: {_not_text(cell)}' for cell in col if _not_text(cell)]
     if odd: raise ValueError(f'column {col.name!r} holds what is no text: {odd[0]}.')
     if not delim: raise ValueError("label_delim is ''; give what stands between two labels, or leave it out.")
     cells = list(map(str, col))
+    cut = tuple(tuple(tag.strip() for tag in cell.split(delim) if tag.strip()) for cell in cells)
+    names = sorted(set().union(*cut))
+    ask = f'Is label_delim={delim!r} the right one?'
+    odd = [name for name in names if name.strip(',;|') != name]
+    if odd: raise ValueError(f'labels begin or end with a separator: {some_of(odd)}. {ask}')
+    whole = [name for name in names if re.search(r'[,;|\t]', name)]
     if not any(delim in cell for cell in cells):
         first = some_of(cells[:1])
         print(f'label_delim={delim!r} is nowhere in column {col.name!r} ({first}): one label each')
-    cut = tuple(tuple(tag.strip() for tag in cell.split(delim) if tag.strip()) for cell in cells)
-    odd = sorted({tag for tags in cut for tag in tags if tag.strip(',;|') != tag})
-    if odd: raise ValueError(f'labels begin or end with a separator: {some_of(odd)}. '
-                             f'Is label_delim={delim!r} the right one?')
+    elif whole:
+        print(f'labels with a separator within, each taken for one: {some_of(whole)}. {ask}')
     return cut
 
 # %% ../../nbs/data/03_labels.ipynb #88c9c1c2

@@ -414,6 +414,15 @@ def test_a_delimiter_that_does_not_fit(place, capsys):
     assert plain.classes == ['clear'] and plain.kind is Category
 
 
+@pytest.mark.parametrize('delim, cells', [(', ', ['clear, primary', 'clear,haze']), (' ', ['clear primary', 'clear,haze']), (' ', ['clear primary', 'clear\thaze']),
+                                          (';', ['clear;primary', 'clear|haze'])])
+def test_a_delimiter_that_fits_only_some_cells(place, delim, cells, capsys):
+    found = listed(place, table(tags=cells * 6)).split_none().label_from_df(label_delim=delim)
+    assert found.classes == ['clear', cells[1], 'primary']
+    out = capsys.readouterr().out
+    assert out == f'labels with a separator within, each taken for one: {core.one_line(cells[1])}. Is label_delim={delim!r} the right one?\n'
+
+
 def test_tiles_without_any_label(place, capsys):
     found = from_text(place, lines(['', ' ', *tags[2:]])).split_none().label_from_df(label_delim=' ')
     assert found.labels[:3] == ((), (), ('haze', 'primary')) and found.part([0]).targets.sum() == 0
