@@ -299,6 +299,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'planet_course.data.boxes._numbers_in': ( 'data/boxes.html#_numbers_in',
                                                                                     'planet_course/data/boxes.py'),
                                           'planet_course.data.boxes._on_tile': ('data/boxes.html#_on_tile', 'planet_course/data/boxes.py'),
+                                          'planet_course.data.boxes._one_each': ( 'data/boxes.html#_one_each',
+                                                                                  'planet_course/data/boxes.py'),
                                           'planet_course.data.boxes._pad': ('data/boxes.html#_pad', 'planet_course/data/boxes.py'),
                                           'planet_course.data.boxes._pixels_on': ( 'data/boxes.html#_pixels_on',
                                                                                    'planet_course/data/boxes.py'),
