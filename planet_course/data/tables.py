@@ -178,7 +178,7 @@ def _find_files(files:Sequence[str]) -> tuple:
     return tuple(meant[f][0] if f in meant else f for f in files)
 
 # %% ../../nbs/data/01_tables.ipynb #1237fa38
-def _check_heading(names:pd.Series, file:str, files:Sequence[str]) -> None: # `file`: as if its heading named one
+def _check_heading(names:pd.Series, file:str, files:Sequence[str]) -> None: # `file`: the heading's
     "Raises `ValueError` if the heading of a column of names is a tile, in any spelling, that no row names."
     folder = os.path.dirname(file)
     there = set(_files_in(folder) if os.path.isdir(folder or '.') else [])
