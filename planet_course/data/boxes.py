@@ -214,18 +214,31 @@ class PointsItemList(ImageList):
     "Pictures whose label is a point (y, x) in pixels, or several."
     kind = Points
 
+# %% ../../nbs/data/09_boxes.ipynb #7d59067f
+def _one_each(things:Sequence[dict], key:str, value:str) -> dict:
+    "From `key` to `value` of all things in a list. Raises `ValueError` for one that has several."
+    found = {o[key]: o[value] for o in things}
+    pairs = [(o[key], o[value], found[o[key]]) for o in things]
+    odd = [f'{key} {k!r} has {value} {first!r} and {last!r}' for k, first, last in pairs if first != last]
+    if odd: raise ValueError(f'{some_of(odd)}. Give each its own, or keep one of them.')
+    return found
+
 # %% ../../nbs/data/09_boxes.ipynb #91466836
 def _boxes_by_picture(found:dict, prefix:str) -> tuple[list, list]:
     "What `get_annotations` gives, from the content of its file."
-    files = {o['id']: prefix + o['file_name'] for o in found['images']}
-    names = {o['id']: o['name'] for o in found['categories']}
+    files = _one_each(found['images'], 'id', 'file_name')
+    _one_each(found['images'], 'file_name', 'id')
+    names = _one_each(found['categories'], 'id', 'name')
+    shared = [name for name, k in Counter(names.values()).items() if k > 1]
+    if shared:
+        print(f'categories that share a name, one class: {some_of(shared)}')
     for key, known in (('image_id', files), ('category_id', names)):
         gone = sorted({o[key] for o in found['annotations']} - {*known})
         if gone: raise ValueError(f'annotations have {key} {some_of(gone)}, not in its lists.')
     boxes = {}
     for o in found['annotations']:
         left, top, width, height = map(float, o['bbox'])
-        lists = boxes.setdefault(files[o['image_id']], [[], []])
+        lists = boxes.setdefault(prefix + files[o['image_id']], [[], []])
         lists[0].append([top, left, top + height, left + width])
         lists[1].append(names[o['category_id']])
     return list(boxes), list(boxes.values())
@@ -235,7 +248,10 @@ def get_annotations(
     file:str|Path,  # a json in COCO's format
     prefix:str='',  # goes before each picture's name
 ) -> tuple[list[str], list]: # names of pictures with boxes; for each [boxes, names], see `ObjectItemList`
-    """Boxes by picture. Raises `ValueError` for another format, and pictures or categories that are missing.
+    """Boxes by picture; a printed line names categories that share a name.
+
+    Raises `ValueError` for another format, pictures or categories that are missing, an id of two names, and a
+    picture of two ids.
 
     Parameters:
         file: a json in COCO's format

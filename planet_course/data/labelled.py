@@ -194,6 +194,9 @@ class LabelLists:
     ) -> DataBunch:
         """Loaders for these tiles. Raises `ValueError` if there is nothing to train on.
 
+        They look at the files once, when a first batch is asked for. After files have changed, call this
+        again: an old bunch keeps the old pixels.
+
         Parameters:
             bs: tiles in a training batch
             val_bs: tiles in a validation batch; None: `bs`

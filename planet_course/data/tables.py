@@ -7,7 +7,6 @@ __all__ = ['picture_endings', 'column_of', 'pictures_below', 'read_table', 'file
 
 # %% ../../nbs/data/01_tables.ipynb #1444a99b
 import codecs, difflib, os, unicodedata
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -173,35 +172,43 @@ def _find_files(files:Sequence[str]) -> tuple:
     if lost:
         near = _nearest(lost[0], meant[lost[0]], there)
         raise FileNotFoundError(f'{len(lost)} of {len(files)} tiles have no file: {some_of(lost)}.{near} '
-                                'Check '
-                                'folder= and suffix=, or get the tiles.')
+                                'Check folder= and suffix=, or get the tiles.')
     pairs = [f'{ascii(os.path.basename(f))} is {ascii(os.path.basename(meant[f][0]))}' for f in missing]
     print(f'{len(missing)} tiles are spelled otherwise on disk, and were found: {some_of(pairs)}')
     return tuple(meant[f][0] if f in meant else f for f in files)
 
 # %% ../../nbs/data/01_tables.ipynb #1237fa38
-def _check_table(df:pd.DataFrame, names:pd.Series, file_of:Callable) -> None: # `file_of` a name
-    "Raises `ValueError` for no rows, and where the headings are a tile, or the names in another column."
+def _check_heading(names:pd.Series, file:str, files:Sequence[str]) -> None: # `file`: the heading's
+    "Raises `ValueError` if the heading of a column of names is a tile, in any spelling, that no row names."
+    folder = os.path.dirname(file)
+    there = set(_files_in(folder) if os.path.isdir(folder or '.') else [])
+    def alike(some): return [f for f in some if _spelling(f) == _spelling(file)]
+    spare = len(alike(there.difference(files))) - len(alike(set(files) - there))
+    if spare <= 0 or names.name in set(names): return
+    raise ValueError(f'the heading {names.name!r} names a tile: the table has no headings, and would lose '
+                     'this one. Read it with header=None; columns then have numbers.')
+
+# %% ../../nbs/data/01_tables.ipynb #ae1ee94a
+def _check_column(df:pd.DataFrame, names:pd.Series, file_of:Callable) -> None: # `file_of` a name
+    "Raises `ValueError` where the names are in another column than `names`, or in the index."
     def is_tile(name): return os.path.isfile(file_of(name))
-    head = names.name
-    if isinstance(head, str) and is_tile(head) and head not in set(names):
-        raise ValueError(f'the heading {head!r} names a tile: the table has no headings, and would lose this '
-                         'one. Read it with header=None; columns then have numbers.')
-    if not len(df): raise ValueError('the table has no rows.')
     if any(map(is_tile, names.head(10))): return
     others = [c for c in df.columns if is_tile(df[c].iloc[0])]
-    if others: raise ValueError(f'column {head!r} names no tiles ({some_of([names.iloc[0]])}), column '
+    if others: raise ValueError(f'column {names.name!r} names no tiles ({some_of([names.iloc[0]])}), column '
                                 f'{others[0]!r} does: pass cols={others[0]!r}.')
     if is_tile(df.index[0]): raise ValueError('the index names the tiles: pass df.reset_index().')
 
 # %% ../../nbs/data/01_tables.ipynb #36344fd8
 def _check_rows(files:Sequence[str], names:pd.Series) -> None:
     "Raises `ValueError` for tiles that have several rows."
-    counts = Counter(files)
-    twice = list(dict.fromkeys(name for name, f in zip(names, files) if counts[f] > 1))
+    rows = {}
+    for name, f in zip(names, files):
+        rows.setdefault(f, []).append(str(name))
+    twice = [' = '.join(dict.fromkeys(spelled)) for spelled in rows.values() if len(spelled) > 1]
     if not twice: return
-    raise ValueError(f'{len(twice)} tiles have several rows: {some_of(twice)}. One label a row? Gather them '
-                     f'with df = df.groupby({names.name!r}, sort=False).agg(list).reset_index(), then '
+    unite = 'Write each name in one way. ' if any(len({*rows[f]}) > 1 for f in rows) else ''
+    raise ValueError(f'{len(twice)} tiles have several rows: {some_of(twice)}. {unite}One label a row? '
+                     f'Gather them with df = df.groupby({names.name!r}, sort=False).agg(list).reset_index(), then '
                      'from_df(df, ...) and label_from_df(). For equal rows: df.drop_duplicates().')
 
 # %% ../../nbs/data/01_tables.ipynb #ee055349
@@ -226,10 +233,14 @@ def files_of_tiles(
         as they are spelled on disk, in the order of the rows
     """
     def file_of(name): return str(folder/f'{name}{suffix}')
-    _check_table(df, names, file_of)
+    files = [file_of(name) for name in names]
+    if isinstance(names.name, str):
+        _check_heading(names, file_of(names.name), files)
+    if not len(df): raise ValueError('the table has no rows.')
+    _check_column(df, names, file_of)
     empty = np.flatnonzero(names.isna() | (names.astype(str).str.strip() == ''))
     if len(empty): raise ValueError(f'{len(empty)} rows name no tile: {some_of(empty)}. Drop them.')
-    files = _find_files([file_of(name) for name in names])
+    files = _find_files(files)
     _check_rows(files, names)
     return files
 

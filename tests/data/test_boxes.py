@@ -127,6 +127,32 @@ def test_annotations_are_read_as_they_are_written(tmp_path, encoding, monkeypatc
     with pytest.raises(ValueError, match='a.json'): get_annotations(tmp_path/'a.json')
 
 
+def annotations(path, images, categories):
+    "A file with a box of the first category on each picture, given as pairs (id, name)."
+    found = dict(images=[dict(id=i, file_name=name) for i, name in images], categories=[dict(id=i, name=name) for i, name in categories],
+                 annotations=[dict(image_id=i, category_id=categories[0][0], bbox=[1, 2, 3, 4]) for i in dict(images)])
+    (path/'a.json').write_text(json.dumps(found))
+    return get_annotations(path/'a.json')
+
+
+@pytest.mark.parametrize('images, categories, said', [
+    ([(1, 'a.png'), (2, 'a.png')], [(1, 'disc')], "a.json: file_name 'a.png' has id 1 and 2. Give each its own"),
+    ([(1, 'a.png'), (1, 'b.png')], [(1, 'disc')], "a.json: id 1 has file_name 'a.png' and 'b.png'"),
+    ([(1, 'a.png')], [(1, 'disc'), (1, 'cube')], "a.json: id 1 has name 'disc' and 'cube'")], ids=['picture', 'its id', 'category'])
+def test_pictures_and_categories_that_come_twice(tmp_path, images, categories, said):
+    with pytest.raises(ValueError, match=said): annotations(tmp_path, images, categories)
+
+
+def test_entries_that_are_written_twice_alike_do_no_harm(tmp_path, capsys):
+    once = annotations(tmp_path, [(1, 'a.png')], [(1, 'disc')])
+    assert annotations(tmp_path, [(1, 'a.png')] * 2, [(1, 'disc')] * 2) == once and not capsys.readouterr().out
+
+
+def test_categories_that_share_a_name_are_one_class(tmp_path, capsys):
+    assert annotations(tmp_path, [(1, 'a.png')], [(1, 'disc'), (2, 'disc')]) == (['a.png'], [[[[2, 1, 6, 4]], ['disc']]])
+    assert capsys.readouterr().out == 'categories that share a name, one class: disc\n'
+
+
 def test_the_coco_cell_without_a_transform_step():
     "As the notes have it, in today's words: all pictures are 128 x 128."
     path = shared/'data'/'coco_tiny'

@@ -1,6 +1,7 @@
 """Tables, folders, splits and labels as people have them: what is meant is found and said, the rest is refused with the line to type."""
-import os, unicodedata
+import datetime, os, re, unicodedata
 from collections import Counter
+from enum import Enum, IntEnum, StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,17 @@ def test_a_table_without_headings(place):
     assert len(listed(place, renamed.set_axis([0, 1], axis=1))) == len(listed(place, renamed.set_axis(['0', '1'], axis=1))) == n
 
 
+@pytest.mark.parametrize('name', ['t{}', 'T{}', ' t{}', 't{} '])
+def test_a_table_without_headings_spelled_otherwise(place, name, capsys):
+    "The tile that became the heading is found in any spelling; a heading that looks like a tile that a row names is one."
+    if name == 't{}': os.rename(place/'tiles/t0.jpg', place/'tiles/t0.JPG')
+    text = ''.join(f'{name.format(i)},{cell}\n' for i, cell in enumerate(tags))
+    with pytest.raises(ValueError, match=f"the heading '{name.format(0)}' names a tile.*header=None"): from_text(place, text)
+    assert not capsys.readouterr().out
+    assert len(from_text(place, text, header=None)) == n
+    for heading in (name.format(0).swapcase(), name.format(0)): assert len(from_text(place, f'{heading},tags\n{text}')) == n
+
+
 def test_an_index_in_front(place):
     df = table(tags=tags)
     df.to_csv(place/'labels.csv')
@@ -214,6 +226,13 @@ def test_one_row_a_label(place):
     with pytest.raises(ValueError, match=r'drop_duplicates\(\)'): listed(place, pd.concat([table(tags=tags)] * 2))
 
 
+def test_a_tile_of_two_spellings_is_one_tile(place):
+    rows = pd.concat([table(tags=tags), table(tags=tags)[:2].replace({'image_name': {'t0': 'T0'}})]).drop_duplicates()
+    os.rename(place/'tiles/t0.jpg', place/'tiles/t0.JPG')
+    with pytest.raises(ValueError, match='1 tiles have several rows: t0 = T0. Write each name in one way'): listed(place, rows)
+    assert len(listed(place, rows.replace('T0', 't0').drop_duplicates())) == n                        # as the error says
+
+
 def test_no_tile_on_both_sides(place):
     items = listed(place, table(tags=tags))
     for split in (lambda o: o.split_by_rand_pct(0.5), lambda o: o.split_by_idx(range(n)), lambda o: o.split_none()):
@@ -310,6 +329,38 @@ def test_what_is_no_label_names_the_tile(place, bad):
     with pytest.raises(ValueError, match='1 of 12 tiles have no label that can be used: .*t2.jpg'): labelled(place, values)
 
 
+Weather, Sky = Enum('Weather', ['clear']), Enum('Sky', {'clear': 'clear'}, type=str)
+
+
+@pytest.mark.parametrize('bad, cure', [('clear'.upper, r'builtin_function_or_method is no name: call it, with \(\)'), (len, r'call it, with \(\)'),
+                                       (torch.nn.Linear, 'type is no name: write .__name__'), (Weather.clear, 'Weather is no name: write .name'),
+                                       (Sky.clear, 'Sky is no name: write .name'), (object(), 'object is no name: write its name as text'),
+                                       (re.search('c', 'clear'), 'Match is no name'), (1j, '1j is a quantity'), ([len], 'call it')],
+                         ids='method function class enum text-enum object match complex list'.split())
+def test_what_does_not_stand_for_text_is_no_label(place, bad, cure):
+    with pytest.raises(ValueError, match=rf'1 of 12 tiles have no label that can be used: .*t2.jpg \(.*{cure}'):
+        labelled(place, ['clear', 'haze', bad] + ['clear'] * (n - 3))
+    if not isinstance(bad, list):
+        with pytest.raises(ValueError, match=f'classes has something that is no name: .*{cure}'): labelled(place, ['clear'] * n, classes=['clear', bad])
+    if not isinstance(bad, list | complex):
+        split = listed(place, table(tags=pd.Series([bad] * n, dtype=object))).split_none()
+        with pytest.raises(ValueError, match=cure): split.label_from_df()
+        with pytest.raises(ValueError, match=f"column 'tags' holds what is no text: .*{cure}"): split.label_from_df(label_delim=' ')
+
+
+def test_what_stands_for_text_is_a_label(place):
+    values = [datetime.date(2017, 4, 20), pd.Interval(0, 1), StrEnum('Words', ['HAZE']).HAZE, IntEnum('Crop', ['WHEAT']).WHEAT] * 3
+    assert labelled(place, values).classes == ['1', '2017-04-20', '(0, 1]', 'haze']
+
+
+@pytest.mark.parametrize('name', ['t{}', 'T{}', ' t{} ', 't{}.JPG', 'tiles/t{}.jpg'])
+def test_names_of_tiles_are_no_labels(place, name):
+    df = table(tags=[name.format(i) for i in range(n)])
+    with pytest.raises(ValueError, match="'tags' holds the tiles' names, not labels"): listed(place, df).split_none().label_from_df()
+    df.loc[3, 'tags'] = 'clear'
+    assert len(listed(place, df).split_none().label_from_df().classes) == n
+
+
 def test_no_label_in_a_table(place):
     for bad in (None, np.nan, pd.NA, '', ' '):
         column = pd.Series(['clear', 'haze', bad] + ['clear'] * (n - 3), dtype=object)
@@ -373,6 +424,15 @@ def test_a_delimiter_that_does_not_fit(place, capsys):
     assert chosen.labels[:2] == (('clear', 'haze'), ())
     plain = listed(place, table(tags=[' clear', 'clear '] * 6)).split_none().label_from_df()
     assert plain.classes == ['clear'] and plain.kind is Category
+
+
+@pytest.mark.parametrize('delim, cells', [(', ', ['clear, primary', 'clear,haze']), (' ', ['clear primary', 'clear,haze']), (' ', ['clear primary', 'clear\thaze']),
+                                          (';', ['clear;primary', 'clear|haze'])])
+def test_a_delimiter_that_fits_only_some_cells(place, delim, cells, capsys):
+    found = listed(place, table(tags=cells * 6)).split_none().label_from_df(label_delim=delim)
+    assert found.classes == ['clear', cells[1], 'primary']
+    out = capsys.readouterr().out
+    assert out == f'labels with a separator within, each taken for one: {core.one_line(cells[1])}. Is label_delim={delim!r} the right one?\n'
 
 
 def test_tiles_without_any_label(place, capsys):
