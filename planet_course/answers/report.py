@@ -8,7 +8,7 @@ __all__ = ['check_preds', 'split_tags', 'tag_delim', 'rows_by_name', 'top_losses
 
 # %% ../../nbs/answers/01_report.ipynb #c8e0a6e4
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -18,7 +18,8 @@ from torch import Tensor
 
 from ..core import one_line, plot_text, show_images, some_of
 from ..data import DataBunch, ImageList
-from ..train import average_precision, check_multilabel, check_thresh, Learner
+from ..train import (average_precision, check_multilabel, check_thresh, evaluate, Learner,
+                                 probs_of)
 
 # %% ../../nbs/answers/01_report.ipynb #213d5f20
 def check_preds(
@@ -127,6 +128,13 @@ def _tile_losses(learn:Learner, logits:Tensor, targs:Tensor) -> Tensor: # shape 
     if bad: raise ValueError(f'the loss is NaN for {len(bad)} of {len(losses)} tiles: rows {bad[:10]}.')
     return losses
 
+# %% ../../nbs/answers/01_report.ipynb #9f415b06
+def _logits_of(learn:Learner) -> tuple[Tensor, Tensor|None]: # on the CPU
+    "Of the validation tiles, with their targets."
+    def no_loss(logits, yb): return 0.
+    _, _, logits, targs = evaluate(learn.eval_forward(), learn.loader_for(), no_loss, (), True, 'predict')
+    return logits.cpu(), None if targs is None else targs.cpu()
+
 # %% ../../nbs/answers/01_report.ipynb #353ee027
 def _probs_text(probs:Tensor, which:Tensor, classes:Sequence[str]) -> str:
     "Some of the labels of a tile with their probabilities, the most probable first."
@@ -149,11 +157,11 @@ def top_losses(
     Returns:
         a row a validation tile, the worst first; the index is its number in `valid_ds`
     """
-    logits, targs = learn.get_preds(logits=True) if preds is None else preds
+    logits, targs = _logits_of(learn) if preds is None else preds
     thresh = check_preds(logits, targs, learn.thresh)
     _check_same_tiles(learn, logits, targs)
     losses = _tile_losses(learn, logits, targs)
-    probs = learn.activation(logits)
+    probs = probs_of(logits, learn.activation)
     classes = learn.data.classes
     ids = learn.data.valid_ds.x.ids
     actual = targs.bool()
@@ -231,6 +239,7 @@ def label_report(
     targs:Tensor,                # 0/1 targets, shape (n, c)
     classes:Sequence[str],       # names of the c labels
     thresh:float|Tensor=.2,      # a label is predicted when its probability is above this; or c numbers
+    activation:str|Callable='sigmoid', # what makes probabilities: a name, as for `fbeta`, or learn.activation
 ) -> pd.DataFrame: # a row a label: positives, precision, recall, F2, average_precision, tp, fp, fn, tn
     """How each label fares, over all tiles; nan where a number is not defined.
 
@@ -243,16 +252,20 @@ def label_report(
         targs: 0/1 targets, shape (n, c)
         classes: names of the c labels
         thresh: a label is predicted when its probability is above this; or c numbers
+        activation: what makes probabilities: a name, as for `fbeta`, or learn.activation
 
     Returns:
         a row a label: positives, precision, recall, F2, average_precision, tp, fp, fn, tn
     """
-    pred = logits.sigmoid() > check_preds(logits, targs, thresh)
+    thresh = check_preds(logits, targs, thresh)
+    probs = probs_of(logits, activation)
+    pred = probs > thresh
+    scores = logits if activation in ('sigmoid', torch.sigmoid) else probs   # no ties where it rounds to 1
     true = targs.bool()
     sides = (pred, true), (pred, ~true), (~pred, true), (~pred, ~true)
     tp, fp, fn, tn = ((a & b).sum(0) for a, b in sides)
     columns = dict(positives=tp + fn, precision=tp/(tp + fp), recall=tp/(tp + fn), F2=5*tp/(5*tp + 4*fn + fp),
-                   average_precision=average_precision(logits, targs), tp=tp, fp=fp, fn=fn, tn=tn)
+                   average_precision=average_precision(scores, targs), tp=tp, fp=fp, fn=fn, tn=tn)
     return pd.DataFrame({name: column.numpy() for name, column in columns.items()}, index=list(classes))
 
 # %% ../../nbs/answers/01_report.ipynb #aec62c12

@@ -7,7 +7,7 @@ __all__ = ['plot_thresholds', 'bootstrap_ci', 'best_thresh', 'expected_fbeta_lab
            'pick_thresh', 'thresh_for']
 
 # %% ../../nbs/answers/02_thresholds.ipynb #675d5a61
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from .report import check_preds
 from ..data import activations, MultiCategory
-from ..train import check_thresh, fbeta_by_tile, Learner
+from ..train import check_thresh, fbeta_by_tile, Learner, probs_of
 
 # %% ../../nbs/answers/02_thresholds.ipynb #6d3afc39
 _grid = torch.arange(1, 100)/100   # the thresholds that are tried
@@ -28,6 +28,7 @@ def plot_thresholds(
     targs:Tensor,               # 0/1 targets, shape (n, c)
     thresh:float|None=None,     # the threshold to mark
     ax=None,                    # matplotlib axes to draw on
+    activation:str|Callable='sigmoid', # what makes probabilities: a name, as for `fbeta`, or learn.activation
 ): # the axes
     """Precision and recall of all cells together against the threshold. Raises `ValueError` as `label_report`.
 
@@ -36,6 +37,7 @@ def plot_thresholds(
         targs: 0/1 targets, shape (n, c)
         thresh: the threshold to mark
         ax: matplotlib axes to draw on
+        activation: what makes probabilities: a name, as for `fbeta`, or learn.activation
 
     Returns:
         the axes
@@ -43,7 +45,7 @@ def plot_thresholds(
     import matplotlib.pyplot as plt
     check_preds(logits, targs, .5 if thresh is None else thresh)
     ax = plt.subplots(figsize=(5, 3.2), layout='tight')[1] if ax is None else ax
-    probs = logits.sigmoid()
+    probs = probs_of(logits, activation)
     true = targs.bool()
     said = torch.stack([(probs > t).sum() for t in _grid])
     hits = torch.stack([true[probs > t].sum() for t in _grid])
@@ -111,6 +113,7 @@ def best_thresh(
     targs:Tensor,           # 0/1 targets, shape (n, c)
     by_label:bool=False,    # one for each label?
     beta:float=2.,          # how many times more recall counts than precision
+    activation:str|Callable='sigmoid', # what makes probabilities: a name, as for `fbeta`, or learn.activation
 ) -> float|Tensor: # a probability, or c of them
     """The threshold with the highest mean F-beta on these tiles, among 0.01, 0.02, ... 0.99.
 
@@ -121,12 +124,13 @@ def best_thresh(
         targs: 0/1 targets, shape (n, c)
         by_label: one for each label?
         beta: how many times more recall counts than precision
+        activation: what makes probabilities: a name, as for `fbeta`, or learn.activation
 
     Returns:
         a probability, or c of them
     """
     check_preds(logits, targs)
-    return _tune_thresh(logits.sigmoid(), targs.bool(), by_label, beta)
+    return _tune_thresh(probs_of(logits, activation), targs.bool(), by_label, beta)
 
 # %% ../../nbs/answers/02_thresholds.ipynb #eedc3add
 def _count_distributions(probs:Tensor) -> list[Tensor]: # item k has shape (n, k + 1)
@@ -189,17 +193,20 @@ def compare_rules(
     targs:Tensor,   # 0/1 targets, shape (n, c)
     folds:int=5,    # parts; each is decided by what was tuned on the others
     seed:int=42,    # which tile is in which part
+    activation:str|Callable='sigmoid', # what makes probabilities: a name, as for `fbeta`, or learn.activation
 ) -> pd.DataFrame: # a row a rule: same_tiles, nested, low, high, gain, gain_low, gain_high
     """F2 of four ways to decide: tuned and scored on the `same_tiles`; `nested`: on tiles unseen in tuning.
 
     `low` and `high` are the 95% interval of nested. `gain` is nested over a fixed 0.2, with its interval: one
-    that contains 0 is noise. Raises `ValueError` as `label_report` does, and for fewer tiles than folds.
+    that contains 0 is noise. Raises `ValueError` as `label_report` does, for fewer tiles than folds, and for
+    what are no probabilities.
 
     Parameters:
         logits: raw model outputs, shape (n, c)
         targs: 0/1 targets, shape (n, c)
         folds: parts; each is decided by what was tuned on the others
         seed: which tile is in which part
+        activation: what makes probabilities: a name, as for `fbeta`, or learn.activation
 
     Returns:
         a row a rule: same_tiles, nested, low, high, gain, gain_low, gain_high
@@ -208,7 +215,7 @@ def compare_rules(
     if not 2 <= folds <= len(logits):
         raise ValueError(f'{folds} folds of {len(logits)} tiles: take 2 or more, with a tile for each.')
     part = torch.from_numpy(np.random.RandomState(seed).permutation(len(logits)) % folds)
-    probs = logits.sigmoid()
+    probs = probs_of(logits, activation)
     true = targs.bool()
     rows = {}
     plain = fbeta_by_tile(_decide(probs, .2), true)

@@ -5,14 +5,14 @@ from .checkpoint import (body_of_state, check_digest, check_plain_tensor, differ
 from .finder import find_rate, kept_bytes, suggest_bs
 from .learner import Learner
 from .metrics import (Baseline, accuracy, accuracy_thresh, average_precision, check_multilabel, check_thresh,
-                      constant_baselines, fbeta, fbeta_by_tile)
+                      constant_baselines, fbeta, fbeta_by_tile, probs_of)
 from .optimizer import (HeldCtrlC, adamw, explained_errors, fresh_memory, memory_for, model_summary,
                         optimizer_memory, set_hypers, set_trainable)
 from .recorder import FitRecord, Recorder, missing_name, too_few_points
 from .schedule import LRSuggestion, lr_grid, lr_range, one_cycle, smooth, suggest_lr
 from .scoring import (activation_of, check_data_fits, check_loader_fits, check_loss, check_metric,
                       check_stage_fits, evaluate, metric_columns, metric_name, scores_of, target_kind,
-                      tile_facts, try_metrics, with_tensors_on)
+                      tell_activation, tile_facts, try_metrics, with_tensors_on)
 from .steps import (Callback, TrainingStep, end_run, new_scaler, notify, run_fit, set_weight_decay,
                     train_step)
 
@@ -24,8 +24,8 @@ __all__ = [
     'end_run', 'evaluate', 'explained_errors', 'fbeta', 'fbeta_by_tile', 'find_rate', 'fresh_memory',
     'is_state_dict', 'kept_bytes', 'load_state', 'lr_grid', 'lr_range', 'memory_for', 'metric_columns',
     'metric_name', 'missing_name', 'model_summary', 'most_file_bytes', 'new_scaler', 'notify', 'one_cycle',
-    'optimizer_memory', 'read_pickled', 'run_fit', 'save_state', 'scores_of', 'set_hypers', 'set_trainable',
-    'set_weight_decay', 'smooth', 'stage_state', 'state_digest', 'suggest_bs', 'suggest_lr', 'target_kind',
-    'tensor_form', 'tensors_with_nan', 'tile_facts', 'too_few_points', 'train_step', 'try_metrics',
-    'with_tensors_on',
+    'optimizer_memory', 'probs_of', 'read_pickled', 'run_fit', 'save_state', 'scores_of', 'set_hypers',
+    'set_trainable', 'set_weight_decay', 'smooth', 'stage_state', 'state_digest', 'suggest_bs', 'suggest_lr',
+    'target_kind', 'tell_activation', 'tensor_form', 'tensors_with_nan', 'tile_facts', 'too_few_points',
+    'train_step', 'try_metrics', 'with_tensors_on',
 ]

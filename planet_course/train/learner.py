@@ -19,7 +19,8 @@ from ..files import writable_folder
 from .checkpoint import load_state, save_state, stage_state
 from .scoring import (activation_of, check_data_fits, check_loader_fits, check_loss,
                                          check_metric, check_stage_fits, evaluate, metric_columns,
-                                         metric_name, scores_of, target_kind, tile_facts, with_tensors_on)
+                                         metric_name, scores_of, target_kind, tell_activation, tile_facts,
+                                         with_tensors_on)
 from .finder import find_rate
 from .metrics import check_thresh
 from .optimizer import (adamw, HeldCtrlC, memory_for, model_summary, optimizer_memory,
@@ -246,6 +247,8 @@ class Learner(TrainingStep):
     ) -> tuple[Tensor, Tensor|None]: # probabilities (n, c), and targets or None, on the CPU
         """Predict all of `dl`: `activation` of the logits.
 
+        With `logits` a line says so where that is not the sigmoid, which metrics and reports take.
+
         Parameters:
             dl: batches, with targets or without; by default the validation tiles
             logits: raw outputs instead of probabilities
@@ -258,6 +261,8 @@ class Learner(TrainingStep):
             check_loader_fits(self.data, str(ds_type), False)
         def no_loss(out, yb): return 0.
         _, _, out, targs = evaluate(self.eval_forward(), self.loader_for(dl), no_loss, (), True, 'predict')
+        if logits:
+            tell_activation(self.activation, targs)
         probs = out if logits else self.activation(out)
         return probs.cpu(), None if targs is None else targs.cpu()
 

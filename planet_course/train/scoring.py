@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['metric_name', 'metric_columns', 'evaluate', 'scores_of', 'try_metrics', 'target_kind', 'check_loader_fits',
-           'check_data_fits', 'tile_facts', 'check_stage_fits', 'activation_of', 'with_tensors_on', 'check_loss',
-           'check_metric']
+           'check_data_fits', 'tile_facts', 'check_stage_fits', 'activation_of', 'tell_activation', 'with_tensors_on',
+           'check_loss', 'check_metric']
 
 # %% ../../nbs/train/06_scoring.ipynb #b83e47fa
 import inspect, io, traceback
@@ -401,6 +401,22 @@ def activation_of(
     if callable(found): return found
     if found in activations: return activations[found]
     raise ValueError(f'activation is {found!r}; give one of {", ".join(activations)}, or a function.')
+
+# %% ../../nbs/train/06_scoring.ipynb #e5da78ad
+def tell_activation(
+    activation:Callable, # a learner's, see `activation_of`
+    targs:Tensor|None,   # targets that go out beside its logits
+) -> None:
+    """One line where metrics and reports would make other probabilities of logits than the learner does.
+
+    Parameters:
+        activation: a learner's, see `activation_of`
+        targs: targets that go out beside its logits
+    """
+    if activation is activations['sigmoid'] or getattr(targs, 'ndim', 0) != 2: return
+    if ((targs != 0) & (targs != 1)).any(): return      # points, say: nothing that a report counts
+    print(f'these are logits, and this learner makes probabilities of them by {metric_name(activation)}: '
+          'metrics and reports do so too with activation=learn.activation, and else take the sigmoid.')
 
 # %% ../../nbs/train/06_scoring.ipynb #8db737e5
 def with_tensors_on(

@@ -6,9 +6,11 @@ import torch
 from small import flights, little_of
 from torch import nn
 
-from planet_course.answers import co_occurrence, label_report, plot_co_occurrence, plot_matrices, show_top_losses, tiles_of, top_losses
+from planet_course.answers import (best_thresh, co_occurrence, compare_rules, label_report, plot_co_occurrence, plot_matrices, plot_thresholds,
+                                   show_top_losses, thresholds, tiles_of, top_losses)
 from planet_course.core import show_images
 from planet_course.data import as_they_are
+from planet_course.train import fbeta
 
 
 # ---- which tile ------------------------------------------------------------------------------------------------------
@@ -60,6 +62,54 @@ def test_the_worst_tiles_of_any_loss(tmp_path):
     learn.loss_func = lambda logits, targs: (logits.sum()*0 + float('nan'))
     learn.activation = as_they_are
     with pytest.raises(ValueError, match='loss is NaN'): top_losses(learn, (logits, targs))
+
+
+def flat(logits): return (logits/20 + 1).sigmoid()
+
+
+@pytest.mark.parametrize('activation', [flat, 'softmax', 'none'])
+def test_a_report_counts_what_the_learner_predicts(tmp_path, activation, capsys, monkeypatch):
+    "Whatever makes probabilities of its logits; who takes them is told what to type, and it is true."
+    learn = little_of(flights(tmp_path), activation=activation)
+    if activation == 'none': learn.model.append(nn.Sigmoid())
+    logits, targs = learn.get_preds(logits=True)
+    assert capsys.readouterr().out.count('activation=learn.activation') == 1
+    probs = learn.activation(logits)
+    thresh = round(probs.median().item(), 3)
+    def given(**how):
+        report = label_report(logits, targs, learn.data.classes, thresh, **how)
+        return (report.tp + report.fp).sum()
+    assert given(activation=activation) == given(activation=learn.activation) == (probs > thresh).sum() != given()
+    recall = plot_thresholds(logits, targs, activation=learn.activation).lines[1].get_ydata()
+    plt.close('all')
+    assert recall[19] == pytest.approx((probs > .2)[targs.bool()].float().mean().item())
+    def score(thresh): return fbeta(probs, targs, thresh, activation='none').item()
+    assert score(best_thresh(logits, targs, activation=learn.activation)) == max(score(i/100) for i in range(1, 100))
+    monkeypatch.setattr(thresholds, 'bootstrap_ci', lambda scores: (0., 1.))     # seconds
+    assert compare_rules(logits, targs, folds=2, activation=learn.activation).same_tiles['0.2'] == pytest.approx(score(.2))
+
+
+def test_the_order_that_counts_is_that_of_the_probabilities():
+    "A tile's softmax looks at its other labels, so tiles stand in another order."
+    logits, targs = torch.tensor([[3., 9.], [2., -9.]]), torch.tensor([[0., 1.], [1., 0.]])
+    assert label_report(logits, targs, 'ab').average_precision['a'] == .5
+    assert label_report(logits, targs, 'ab', activation='softmax').average_precision['a'] == 1
+
+
+def test_a_word_about_probabilities_only_where_the_sigmoid_is_taken(tmp_path, capsys):
+    "By name, by function and by default; not of a network that ends with a sigmoid of its own, and says so."
+    learn = little_of(flights(tmp_path), loss_func=nn.BCELoss())
+    learn.model.append(nn.Sigmoid())
+    capsys.readouterr()
+    top_losses(learn)
+    outputs, targs = learn.get_preds()
+    top_losses(learn, (outputs, targs))
+    for activation in ('none', learn.activation): label_report(outputs, targs, learn.data.classes, activation=activation)
+    assert not capsys.readouterr().out
+    for activation in ('sigmoid', torch.sigmoid):
+        label_report(outputs, targs, learn.data.classes, activation=activation)
+        assert "activation='none' where the network gives probabilities" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="'sigmiod'; give one of sigmoid, softmax, none"): label_report(outputs, targs, learn.data.classes, activation='sigmiod')
 
 
 # ---- plots -----------------------------------------------------------------------------------------------------------
