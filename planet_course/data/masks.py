@@ -13,34 +13,47 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ..core import some_of
-from ..tiles import open_picture, resample, resize, stored_size
+from ..tiles import open_picture, PictureRefused, resample, resize, stored_size
 from .labels import given_classes
 from .lists import ImageList, ItemLists
 from .targets import Label, Target
 
 # %% ../../nbs/data/08_masks.ipynb #bb487fb7
-def _read_mask(mask:str, file:str, size:int|tuple[int,int]|None, c:int) -> Tensor: # uint8, shape (h, w)
-    "The mask of picture `file`. Raises `ValueError` for one that is no mask, or not of this picture."
-    with open_picture(mask) as picture:
-        codes = np.array(picture)
+def _check_kind(picture:Image.Image, mask:str, file:str, shape:tuple[int,int]) -> None:
+    "Raises `PictureRefused` for what is no mask of picture `file`, which has that height and width."
     with open(mask, 'rb') as f:
         lossy = f.read(2) == b'\xff\xd8'
-    if lossy: raise ValueError(f'{mask} is a JPEG, which changes numbers a little. Save masks as PNG.')
+    if lossy: raise PictureRefused('it is a JPEG, which changes numbers a little. Save masks as PNG')
+    n = len(picture.getbands())
+    if n != 1: raise PictureRefused(f'it has {n} channels; a mask has one, the class of each pixel')
+    found = (picture.height, picture.width)
+    if found != shape:
+        raise PictureRefused(f'it is {found}, its picture {file} is {shape} (height, width). They must be '
+                             'equal; does the function name the right mask?')
+
+# %% ../../nbs/data/08_masks.ipynb #e3a7150b
+def _class_numbers(codes:np.ndarray, c:int) -> Tensor:  # uint8, of the same shape
+    "Raises `PictureRefused` if a number of a mask is none of 0 to c - 1."
+    if codes.min() >= 0 and codes.max() < c:
+        numbers = codes.astype(np.uint8)
+        if (numbers == codes).all(): return torch.from_numpy(numbers)
+    found = np.unique(codes)
+    wrong = found[~np.isin(found, range(c))]
+    raise PictureRefused(f'it has the values {some_of(wrong.tolist())}; the {c} classes are 0 to {c - 1}. '
+                         'classes= must name every value, in order')
+
+# %% ../../nbs/data/08_masks.ipynb #2f86ac40
+def _read_mask(mask:str, file:str, size:int|tuple[int,int]|None, c:int) -> Tensor: # uint8, shape (h, w)
+    "The mask of picture `file`. Raises `ValueError` for one that is no mask, or not of this picture."
     shape = stored_size(file)
-    if codes.ndim != 2:
-        raise ValueError(f'{mask} has {codes.shape[2]} channels; a mask has one, the class of each pixel.')
-    if codes.shape != shape:
-        raise ValueError(f'{mask} is {codes.shape}, its picture {file} is {shape} (height, width). They must '
-                         'be equal; does the function name the right mask?')
-    wrong = np.unique(codes[~np.isin(codes, range(c))])
-    if len(wrong):
-        raise ValueError(f'{mask} has the values {some_of(wrong.tolist())}; the {c} classes are 0 to '
-                         f'{c - 1}. classes= must name every value, in order.')
-    tile = torch.from_numpy(codes.astype(np.uint8))
-    return tile if size is None else resize(tile[None], size, 'nearest-exact')[0]
+    with open_picture(mask, size) as picture:
+        _check_kind(picture, mask, file, shape)
+        tile = _class_numbers(np.asarray(picture), c)
+        return tile if size is None else resize(tile[None], size, 'nearest-exact')[0]
 
 # %% ../../nbs/data/08_masks.ipynb #c6fdf2b0
 class Mask(Label, Target):

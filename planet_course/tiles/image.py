@@ -392,6 +392,6 @@ def stored_size(
     Returns:
         height, width
     """
-    with _as_stored(file) as picture:
+    with _as_stored(file) as picture, _room.take(picture.width*picture.height):
         sideways = picture.width != picture.height and _orientation(picture) >= 5
         return picture.size if sideways else picture.size[::-1]

@@ -1,5 +1,6 @@
 """Masks where the chapter does not show them: odd types of number, odd files, what must be refused."""
-import os
+import os, time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ from PIL import Image as PILImage
 from planet_course.tiles import decode, get_transforms
 from planet_course.device import seed_everything
 from planet_course.data import SegmentationItemList
+from planet_course.data import masks as masks_module
 from planet_course.data.masks import _read_mask
+from planet_course.tiles import image as image_module
 
 codes = ['nothing', 'left', 'right']
 
@@ -94,4 +97,30 @@ def test_a_mask_is_no_jpeg(scene):
     PILImage.fromarray(codes).save(file, 'JPEG', quality=75)
     picture = scene[0]/'same.png'
     PILImage.fromarray(codes).convert('RGB').save(picture)
-    with pytest.raises(ValueError, match='odd.png is a JPEG, which changes numbers'): _read_mask(str(file), str(picture), None, 256)
+    with pytest.raises(ValueError, match='odd.png: it is a JPEG, which changes numbers'): _read_mask(str(file), str(picture), None, 256)
+
+
+def test_pixels_of_the_masks_of_all_threads_together(tmp_path, monkeypatch):
+    "Six threads, room for two: never more than two masks at once until they are scaled."
+    PILImage.new('L', (40, 50)).save(tmp_path/'a.png')
+    inside, most, resize = [], [], masks_module.resize
+    def slow_resize(*args):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(.005)
+        inside.pop()
+        return resize(*args)
+    monkeypatch.setattr(masks_module, 'resize', slow_resize)
+    monkeypatch.setattr(image_module, '_room', image_module._Room(2*(40*50 + 30*38)))
+    with ThreadPoolExecutor(6) as pool: list(pool.map(lambda _: _read_mask(str(tmp_path/'a.png'), str(tmp_path/'a.png'), 30, 3), range(24)))
+    assert max(most) == 2
+
+
+def test_a_mask_that_scaling_makes_too_large(tmp_path):
+    PILImage.new('L', (1, 2700)).save(tmp_path/'thin.png')
+    with pytest.raises(ValueError, match='thin.png.*decompression bomb'): _read_mask(str(tmp_path/'thin.png'), str(tmp_path/'thin.png'), 3600, 3)
+
+
+def test_a_picture_that_is_none_is_not_its_masks_fault(scene):
+    (scene[0]/'cut.png').write_bytes((scene[0]/'images/0.png').read_bytes()[:20])
+    with pytest.raises(ValueError, match='cannot read .*cut.png: the picture is cut short'): _read_mask(str(scene[0]/'masks/0.png'), str(scene[0]/'cut.png'), 64, 3)

@@ -155,6 +155,22 @@ def test_pixels_of_all_threads_together(monkeypatch):
     with open_picture(Image.new('L', (1000, 9))), open_picture(Image.new('L', (1000, 9))): pass   # does not wait for itself
 
 
+def test_sizes_of_all_threads_together(tmp_path, monkeypatch):
+    "A PNG may have to be decoded for its size: six threads, room for two."
+    Image.new('RGB', (40, 50)).save(tmp_path/'a.png')
+    inside, most, orientation = [], [], image_module._orientation
+    def slow_orientation(picture):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(.005)
+        inside.pop()
+        return orientation(picture)
+    monkeypatch.setattr(image_module, '_orientation', slow_orientation)
+    monkeypatch.setattr(image_module, '_room', image_module._Room(2*40*50))
+    with ThreadPoolExecutor(6) as pool: assert {*pool.map(stored_size, [tmp_path/'a.png']*24)} == {(50, 40)}
+    assert max(most) == 2
+
+
 def test_a_size_that_is_none(tiles, tmp_path):
     "Is refused before a file is opened, and nobody is told that the picture was at fault."
     for size in (0, -1, 64., '64', (64,), (64, 0), (64, 64, 64), (None, 64)):
