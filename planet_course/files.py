@@ -7,7 +7,7 @@ __all__ = ['PICTURE_FORMATS', 'PlanetFolder', 'planet_folder', 'writable_folder'
            'full_path']
 
 # %% ../nbs/01_files.ipynb #a517581c
-import errno, hashlib, os, shlex, shutil, sys, tempfile
+import errno, hashlib, os, shlex, shutil, stat, sys, tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator, NamedTuple
@@ -232,9 +232,18 @@ def _quoted(file:str|Path) -> str:
     if not file.is_relative_to(home): return shlex.quote(str(file))
     return f'~/{shlex.quote(str(file.relative_to(home)))}'
 
+# %% ../nbs/01_files.ipynb #5e1c70b4
+def _is_folder(entry:Path, closed:list) -> bool|None: # None: that cannot be said
+    "Is it a folder, or a link to one? What the system refuses to look at is added to `closed`."
+    try:
+        return stat.S_ISDIR(entry.stat().st_mode)
+    except OSError as e:
+        closed.append(f'{entry} ({e.strerror})')
+        return None
+
 # %% ../nbs/01_files.ipynb #cb53cae3
 def _visit(folder:Path, depth:int|None, above:tuple, closed:list) -> list[Path]:
-    "What is no folder below `folder`. Folders that cannot be read are added to `closed`."
+    "What is no folder below `folder`. What cannot be read is added to `closed`."
     try:
         told = folder.stat()
         entries = sorted(folder.iterdir())
@@ -246,9 +255,10 @@ def _visit(folder:Path, depth:int|None, above:tuple, closed:list) -> list[Path]:
     found = []
     for entry in entries:
         if entry.name.startswith('.'): continue
-        if not os.path.isdir(entry):
+        is_folder = _is_folder(entry, closed)
+        if is_folder is False:
             found.append(entry)
-        elif depth != 1:
+        elif is_folder and depth != 1:
             found += _visit(entry, depth and depth - 1, (*above, here), closed)
     return found
 
@@ -256,7 +266,7 @@ def files_below(
     folder:str|Path,      # where to begin
     depth:int|None=None,  # how many levels of folders to look at, 1: only `folder` itself; None: all
 ) -> list[Path]: # files, and whatever else is no folder, sorted within each folder
-    """Walk through a folder: links are followed, hidden names left out, and one line names what is closed.
+    """Walk through a folder: links are followed, hidden names left out, and one line names what cannot be read.
 
     Raises `OSError` if `folder` itself cannot be read.
 
@@ -271,7 +281,7 @@ def files_below(
     closed = []
     found = _visit(Path(folder), depth, (), closed)
     if closed:
-        print(f'left out {len(closed)} folders that cannot be read: {one_line(", ".join(closed[:3]))}')
+        print(f'left out {len(closed)} that cannot be read: {one_line(", ".join(closed[:3]))}')
     return found
 
 # %% ../nbs/01_files.ipynb #3faf45c7

@@ -93,14 +93,24 @@ def test_what_a_folder_leaves_out(model_file, tiles, capsys, monkeypatch):
     "What is printed about it is no row of the table, and the status is not 0; a folder that cannot be read costs only itself."
     whole = ImageList.from_folder
     def some(folder):
-        print(f'left out 1 folders that cannot be read: {folder}/closed')
+        print(f'left out 1 that cannot be read: {folder}/closed')
         if 'train' in folder: raise PermissionError(13, 'Permission denied', folder)
         return whole(folder)
     monkeypatch.setattr(ImageList, 'from_folder', some)
     assert main([*map(str, (model_file, tiles/'train-jpg', tiles/'test-jpg'))]) == 1
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 7 and 'left out' not in out
-    assert err.count('planet-predict: left out 1 folders') == 2 and 'Permission denied' in err
+    assert err.count('planet-predict: left out 1 that') == 2 and 'Permission denied' in err
+
+
+def test_links_that_lead_nowhere(model_file, tiles, tmp_path, capsys):
+    "There might have been tiles behind them: the status is not 0."
+    (tmp_path/'tile.jpg').write_bytes((tiles/'test-jpg'/'test_0.jpg').read_bytes())
+    (tmp_path/'loop').symlink_to('loop')
+    (tmp_path/'more').symlink_to(tmp_path/'gone')
+    assert main([str(model_file), str(tmp_path)]) == 1
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 2 and 'left out 2 that cannot be read' in err and 'loop (Too many' in err and 'more (No such file' in err
 
 
 def test_what_is_said_while_pictures_are_read_is_no_row(model_file, tmp_path, capsys):

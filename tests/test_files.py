@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from planet_course import files
-from planet_course.files import staged, writable_folder
+from planet_course.files import files_below, staged, writable_folder
 
 
 def write_half(file, began, go_on):
@@ -132,3 +132,20 @@ def test_no_home_and_no_such_user(tmp_path, monkeypatch):
     with pytest.raises(OSError, match='models cannot be written to.*XDG_CACHE_HOME'): writable_folder(tmp_path/'file'/'models')
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path/'cache'))
     assert writable_folder(tmp_path/'file'/'models').parent == tmp_path/'cache'/'planet_course'
+
+
+def test_what_cannot_be_looked_at_is_told(tmp_path, capsys, monkeypatch):
+    "A link to itself, a link to a disk that is gone, and a folder that may be listed and not entered: there may be tiles behind each."
+    (tmp_path/'tile.jpg').touch()
+    (tmp_path/'loop').symlink_to('loop')
+    (tmp_path/'more').symlink_to('/mnt/gone')
+    (tmp_path/'listed'/'sub').mkdir(parents=True)
+    whole = os.stat
+    def refused(path, *args, **kwargs):     # root may enter everything
+        if str(path).endswith('listed/sub'): raise PermissionError(errno.EACCES, 'Permission denied', str(path))
+        return whole(path, *args, **kwargs)
+    monkeypatch.setattr(os, 'stat', refused)
+    for depth, closed in (None, ['listed/sub (Permission denied)', 'loop (Too many levels', 'more (No such file']), (1, ['loop', 'more']):
+        assert files_below(tmp_path, depth) == [tmp_path/'tile.jpg']
+        said = capsys.readouterr().out
+        assert f'left out {len(closed)} that cannot be read' in said and said.count('\n') == 1 and all(f'{tmp_path}/{what}' in said for what in closed)

@@ -6,7 +6,7 @@
 __all__ = ['LABELS', 'TABLES', 'TILE_COUNTS', 'place_of', 'which_table', 'find_tiles', 'is_complete', 'check_layout']
 
 # %% ../../nbs/get/07_layout.ipynb #e9035e24
-import hashlib, os, re
+import hashlib, os, re, stat
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
@@ -70,8 +70,9 @@ def _entries(folder:Path, seen:set, closed:list) -> list[Path]:
 def _is_there(entry:Path, closed:list, folder:bool=False) -> bool:
     "Is it a plain file (or a folder) that can be read? Where that cannot be said, it is added to `closed`."
     try:
-        if folder: return entry.is_dir()
-        if not entry.is_file(): return False
+        mode = entry.stat().st_mode
+        if folder: return stat.S_ISDIR(mode)
+        if not stat.S_ISREG(mode): return False
         with open(entry, 'rb'):
             return True
     except OSError as e:

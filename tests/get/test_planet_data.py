@@ -187,13 +187,16 @@ def test_a_folder_that_cannot_be_written_to(how, planet, tmp_path, capfd):
 
 
 def test_links_that_lead_back(few, tmp_path, capfd):
-    "A link to itself, one to the folder above, a ring of two: each folder is looked at once, each archive unpacked once."
+    "One to the folder above, a ring of two: each folder is looked at once, each archive unpacked once. To itself: said, and left out."
     folder = lay({'train.zip': zipped(few)}, tmp_path/'mine')
     for name, to in dict(itself='itself', above='..', here='.').items(): (folder/name).symlink_to(to)
     (folder/'sub').mkdir()
     (folder/'sub'/'back').symlink_to(folder)
-    assert layout_module.find_tiles(folder) == ({}, [folder/'train.zip'], [])
+    (folder/'gone').symlink_to(tmp_path/'other')
+    closed = [f'{folder}/gone (No such file or directory)', f'{folder}/itself (Too many levels of symbolic links)']
+    assert layout_module.find_tiles(folder) == ({}, [folder/'train.zip'], closed)
     assert content(planet_data(tmp_path/'new', source=folder)) == few
+    assert f'left out 2 that cannot be read, like {closed[0]}' in capfd.readouterr().out
 
 
 @pytest.mark.parametrize('what, source', [('lost+found', 'auto'), ('lost+found', 'local'), ('my.zip', 'archive'), ('sub/train_v2.csv', 'auto')])
