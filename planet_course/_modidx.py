@@ -248,6 +248,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'planet_course/core.py'),
                                     'planet_course.core.LiveTable.add': ('core.html#livetable.add', 'planet_course/core.py'),
                                     'planet_course.core._CellBar': ('core.html#_cellbar', 'planet_course/core.py'),
+                                    'planet_course.core._CellBar.clear': ('core.html#_cellbar.clear', 'planet_course/core.py'),
                                     'planet_course.core._CellBar.close': ('core.html#_cellbar.close', 'planet_course/core.py'),
                                     'planet_course.core._CellBar.display': ('core.html#_cellbar.display', 'planet_course/core.py'),
                                     'planet_course.core._bar_data': ('core.html#_bar_data', 'planet_course/core.py'),

@@ -32,12 +32,21 @@ with progress(total=2, desc='goes on', delay=0) as bar:
     sleep(.3)
     bar.update()
 '''
+writes = '''
+from tqdm import tqdm
+with progress(total=3, desc='writes', delay=0) as bar:
+    sleep(.3)
+    bar.update()
+    tqdm.write('a line')
+    with tqdm(total=1, desc='somebody else', file=open('/dev/null', 'w')): pass
+    bar.reset()
+'''
 
 
 @pytest.fixture(scope='module')
 def notebook():
     "A notebook with bars, run in a kernel; and all that was sent to its front end."
-    cells = [nbformat.v4.new_code_cell(source) for source in (like_a_fit, breaks, goes_on)]
+    cells = [nbformat.v4.new_code_cell(source) for source in (like_a_fit, breaks, goes_on, writes)]
     cells[1].metadata.tags = ['raises-exception']
     nb = nbformat.v4.new_notebook(cells=cells)
     sent = []
@@ -71,10 +80,15 @@ def test_nothing_of_a_bar_is_left(notebook):
     nb, sent = notebook
     assert not [content for _, kind, content in sent if kind == 'stream' and content['name'] == 'stderr']
     assert len(bars(sent, 1)) >= 1 and len(bars(sent, 2)) >= 1
-    assert [[out.output_type for out in cell.outputs] for cell in nb.cells] == [['stream', 'display_data'], ['error'], []]
+    assert [[out.output_type for out in cell.outputs] for cell in nb.cells] == [['stream', 'display_data'], ['error'], [], ['stream']]
     assert 'progress' not in json.dumps(nb.cells[0].outputs)
     last = [content['data'] for i, kind, content in sent if i == 1 and kind == 'update_display_data'][-1]
     assert not any(last.values())
+
+
+def test_a_line_is_written_while_a_bar_is_open(notebook):
+    "By `tqdm.write`, which clears all bars for it; another bar that closes does so too. The bar goes on."
+    assert notebook[0].cells[3].outputs[0].text == 'a line\n' and len(bars(notebook[1], 3)) >= 2
 
 
 def test_its_page_has_no_bar(notebook, tmp_path):
