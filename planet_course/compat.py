@@ -127,7 +127,11 @@ class _ItemLists(ItemLists):
 
     def label_from_df(self, cols:int|str=1, label_delim:str|None=None, classes:Sequence[str]|None=None,
                       sep:str|None=None) -> LabelLists: # sep: the old name of label_delim
-        "Labels from the table that the tiles came from; for the parameters see `ItemLists`."
+        """Labels from the table that the tiles came from; for the parameters see `ItemLists`.
+
+        Returns:
+            sep: the old name of label_delim
+        """
         return self._labelled(_how('label_from_df', classes, cols, _delim(label_delim, sep)))
 
     def label_from_folder(self, classes:Sequence[str]|None=None) -> LabelLists:
@@ -180,7 +184,11 @@ class _Older:
 
     def label_from_df(self, cols:int|str=1, label_delim:str|None=None, classes:Sequence[str]|None=None,
                       sep:str|None=None) -> _TodaysList: # sep: the old name of label_delim
-        "Labels from the table; for the parameters see `ItemLists`."
+        """Labels from the table; for the parameters see `ItemLists`.
+
+        Returns:
+            sep: the old name of label_delim
+        """
         return replace(self, how=_how('label_from_df', classes, cols, _delim(label_delim, sep)))
 
     def label_from_folder(self, classes:Sequence[str]|None=None) -> _TodaysList:

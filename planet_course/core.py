@@ -197,6 +197,8 @@ class _CellBar(tqdm):
 
     def display(self, msg=None, pos=None): _draw(_bar_data(self))
 
+    def clear(self, nolock=False): pass
+
     def close(self):
         if not self.disable and self.place:
             _draw(_between)

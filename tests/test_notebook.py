@@ -1,12 +1,13 @@
 """Manners in a notebook and in a terminal: bars that vanish, nothing on standard error, documentation behind a question mark."""
-import ast, json, os, pty, subprocess, sys, termios
+import ast, importlib, inspect, json, os, pty, subprocess, sys, termios, textwrap
 
 import nbformat
 import pytest
 from conftest import root
+from house import order
 
 sys.path.insert(0, str(root/'tools'))
-from export import documented
+from export import Comments, described, documented
 from run_notebook import LiveClient, execute, show, to_html
 
 like_a_fit = '''
@@ -32,12 +33,21 @@ with progress(total=2, desc='goes on', delay=0) as bar:
     sleep(.3)
     bar.update()
 '''
+writes = '''
+from tqdm import tqdm
+with progress(total=3, desc='writes', delay=0) as bar:
+    sleep(.3)
+    bar.update()
+    tqdm.write('a line')
+    with tqdm(total=1, desc='somebody else', file=open('/dev/null', 'w')): pass
+    bar.reset()
+'''
 
 
 @pytest.fixture(scope='module')
 def notebook():
     "A notebook with bars, run in a kernel; and all that was sent to its front end."
-    cells = [nbformat.v4.new_code_cell(source) for source in (like_a_fit, breaks, goes_on)]
+    cells = [nbformat.v4.new_code_cell(source) for source in (like_a_fit, breaks, goes_on, writes)]
     cells[1].metadata.tags = ['raises-exception']
     nb = nbformat.v4.new_notebook(cells=cells)
     sent = []
@@ -71,10 +81,15 @@ def test_nothing_of_a_bar_is_left(notebook):
     nb, sent = notebook
     assert not [content for _, kind, content in sent if kind == 'stream' and content['name'] == 'stderr']
     assert len(bars(sent, 1)) >= 1 and len(bars(sent, 2)) >= 1
-    assert [[out.output_type for out in cell.outputs] for cell in nb.cells] == [['stream', 'display_data'], ['error'], []]
+    assert [[out.output_type for out in cell.outputs] for cell in nb.cells] == [['stream', 'display_data'], ['error'], [], ['stream']]
     assert 'progress' not in json.dumps(nb.cells[0].outputs)
     last = [content['data'] for i, kind, content in sent if i == 1 and kind == 'update_display_data'][-1]
     assert not any(last.values())
+
+
+def test_a_line_is_written_while_a_bar_is_open(notebook):
+    "By `tqdm.write`, which clears all bars for it; another bar that closes does so too. The bar goes on."
+    assert notebook[0].cells[3].outputs[0].text == 'a line\n' and len(bars(notebook[1], 3)) >= 2
 
 
 def test_its_page_has_no_bar(notebook, tmp_path):
@@ -194,7 +209,36 @@ def test_docstrings_say_what_comments_say():
     assert documented(text) == text
 
 
-def test_a_question_mark_shows_parameters():
-    import planet_course as pc
-    for thing, word in ((pc.fbeta, 'thresh'), (pc.ImageList, 'files'), (pc.Learner, 'loss_func'), (pc.Learner.fit_one_cycle, 'pct_start')):
-        assert f'\n{word}: ' in thing.__doc__.replace(' '*4, ''), thing
+def shown_by(thing):
+    "A public class or function, with the methods that a class offers: each with its name and what `?` reads."
+    yield thing.__name__, thing
+    if not isinstance(thing, type): return
+    methods = inspect.getmembers(thing, inspect.isfunction)
+    yield from ((f'{thing.__name__}.{name}', method) for name, method in methods
+                if not name.startswith('_') and method.__module__.startswith('planet_course'))
+
+
+def told_of(thing):
+    "The parameters that have a comment in the source of a function, or of a class's `__init__`."
+    text = textwrap.dedent(inspect.getsource(thing))
+    node = ast.parse(text).body[0]
+    if isinstance(node, ast.ClassDef):
+        node = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == '__init__'), None)
+    return described(node, Comments(text))[0] if node else {}
+
+
+@pytest.mark.parametrize('module', order)
+def test_a_question_mark_shows_parameters(module):
+    "All that have a comment, of all that a module exports, and of the methods, wherever a class has them from."
+    room = importlib.import_module(f'planet_course.{module}')
+    public = [getattr(room, name) for name in room.__all__]
+    things = [pair for thing in public if inspect.isclass(thing) or inspect.isfunction(thing) for pair in shown_by(thing)]
+    hidden = {name: word for name, thing in things for word in told_of(thing) if f'\n{word}: ' not in (inspect.getdoc(thing) or '').replace(' '*4, '')}
+    assert not hidden
+
+
+@pytest.mark.parametrize('module', [m for m in order if m.partition('.')[0] in ('core', 'files', 'device', 'cli', 'nets')])
+def test_every_parameter_has_a_comment(module):
+    room = importlib.import_module(f'planet_course.{module}')
+    for function in (getattr(room, name) for name in room.__all__):
+        if inspect.isfunction(function): assert told_of(function).keys() == inspect.signature(function).parameters.keys(), function

@@ -289,7 +289,11 @@ def _attempt(
     return known
 
 # %% ../../nbs/get/05_download.ipynb #5eca788b
-def _fault(part:Path, facts:dict, size:int|None, most:int) -> str|None:
+def _digest(part:Path, kind:str) -> bytes:
+    with open(part, 'rb') as f:
+        return hashlib.file_digest(f, kind).digest()
+
+def _fault(part:Path, facts:dict, size:int|None, most:int, sha256:str) -> str|None:
     "What is wrong with a file that has come."
     length = facts['length'] or 0
     if length > most: return f'the server says that it has {length:,} bytes, and it may have {most:,}'
@@ -297,9 +301,10 @@ def _fault(part:Path, facts:dict, size:int|None, most:int) -> str|None:
     due = size or length
     if have > (enough := min(most, length or _UNSAID)): return f'it has more than {enough:,} bytes'
     if due and have != due: return f'it has {have:,} bytes and should have {due:,}'
+    if sha256 and not _digest(part, 'sha256').hex().startswith(sha256):
+        return f'its SHA-256 should begin with {sha256}, and does not'
     if not facts['md5']: return None
-    with open(part, 'rb') as f:
-        md5 = base64.b64encode(hashlib.file_digest(f, 'md5').digest()).decode()
+    md5 = base64.b64encode(_digest(part, 'md5')).decode()
     return None if md5 == facts['md5'] else f'its md5 is {md5}, and the server announced {facts["md5"]}'
 
 def fetch(
@@ -309,6 +314,7 @@ def fetch(
     refusals:dict,      # as for `keep_trying`
     size:int|None=None, # bytes, where that is known
     most:int=4 << 30,   # bytes, where it is not
+    sha256:str='',      # what its SHA-256 begins with, in hexadecimal digits, where that is known
 ) -> Path: # `file`
     """Download to `file`, whole and checked, or not at all. Raises a kind of `DataError`.
 
@@ -319,6 +325,7 @@ def fetch(
         refusals: as for `keep_trying`
         size: bytes, where that is known
         most: bytes, where it is not
+        sha256: what its SHA-256 begins with, in hexadecimal digits, where that is known
 
     Returns:
         `file`
@@ -327,7 +334,7 @@ def fetch(
     part, note = (file.with_name(f'{file.name}.{end}') for end in ('part', 'json'))
     most = size or most
     facts = keep_trying(lambda: _attempt(get, part, note, most), file.name, page, refusals)
-    problem = _fault(part, facts, size, most)
+    problem = _fault(part, facts, size, most, sha256)
     note.unlink()
     if problem:
         part.unlink(missing_ok=True)

@@ -211,13 +211,13 @@ def grouped_learner(
     body:Body,          # as `build_body` made it
     end:nn.Module,      # what follows the body: the head, or the way up
     arch:Callable|str,  # as given to `build_body`
-    metrics,            # this and what follows: see `Learner`
-    callbacks:Sequence[Callback],
-    loss_func:Callable|None,
-    wd:float,
-    precision:str,
-    activation:str|Callable|None,
-    thresh:float|Sequence[float]=0.2,
+    metrics,            # one or several, as for `Learner`
+    callbacks:Sequence[Callback],    # used by every fit
+    loss_func:Callable|None,         # `(logits, yb) -> 0-d tensor`; None: the data's
+    wd:float,                        # weight decay, on everything, 0 or more
+    precision:str,                   # see `pick_precision`
+    activation:str|Callable|None,    # logits -> probabilities; None: see `activation_of`
+    thresh:float|Sequence[float]=0.2,# a label is predicted above it, in (0, 1); one, or one a label
 ) -> Learner: # three layer groups: early body, late body, `end`
     """A learner of three groups. Frozen, until `unfreeze`, is what was loaded. Raises what `Learner` raises.
 
@@ -227,7 +227,13 @@ def grouped_learner(
         body: as `build_body` made it
         end: what follows the body: the head, or the way up
         arch: as given to `build_body`
-        metrics: this and what follows: see `Learner`
+        metrics: one or several, as for `Learner`
+        callbacks: used by every fit
+        loss_func: `(logits, yb) -> 0-d tensor`; None: the data's
+        wd: weight decay, on everything, 0 or more
+        precision: see `pick_precision`
+        activation: logits -> probabilities; None: see `activation_of`
+        thresh: a label is predicted above it, in (0, 1); one, or one a label
 
     Returns:
         three layer groups: early body, late body, `end`
@@ -246,18 +252,20 @@ def create_cnn(
     arch:Callable|str,             # function that makes the network, like `models.resnet50`; or its name
     pretrained:bool=True,          # start from ImageNet weights, frozen
     weights:str|Path|None=None,    # a file to start from instead, frozen too: see `build_body`
-    cut:int|None=None,             # see `create_body`
-    split:int|None=None,           # see `create_body`
-    lin_ftrs:Sequence[int]=(512,), # see `create_head`
-    ps:float=0.5,                  # see `create_head`
-    bn_final:bool=False,           # see `create_head`
-    metrics=None,                  # see `Learner`, as all that follows; None: accuracy, if one label a tile
-    callbacks:Sequence[Callback]=(),
-    loss_func:Callable|None=None,
-    wd:float=0.01,
-    thresh:float|Sequence[float]=0.2,
-    precision:str='auto',
-    activation:str|Callable|None=None,
+    cut:int|None=None,             # children of the network to keep, see `create_body`; None: as known
+    split:int|None=None,           # the body's layer where the second group begins; None: as known
+    lin_ftrs:Sequence[int]=(512,), # widths of the head's hidden layers
+    ps:float=0.5,                  # dropout before the last layer, in [0, 1); half of it before the others
+    bn_final:bool=False,           # a batch norm after the last layer
+    metrics=None,                  # one or several: `(logits, yb) -> 0-d tensor`, or see `metric_name`;
+                                   # None: accuracy if one label a tile, else none
+    callbacks:Sequence[Callback]=(), # used by every fit
+    loss_func:Callable|None=None,  # `(logits, yb) -> 0-d tensor`; None: the data's
+    wd:float=0.01,                 # weight decay, on everything, 0 or more
+    thresh:float|Sequence[float]=0.2, # a label is predicted above it, in (0, 1); one, or one a label
+    precision:str='auto',          # 'fp32', 'bf16', 'fp16', or 'auto': see `pick_precision`
+    activation:str|Callable|None=None, # 'sigmoid', 'softmax', 'none', or a function: logits -> probabilities;
+                                   # None: what the loss says, else what fits the labels
 ) -> Learner: # three layer groups: early body, late body, head
     """A learner for pictures: the body of `arch`, a new head for the data's classes.
 
@@ -268,12 +276,18 @@ def create_cnn(
         arch: function that makes the network, like `models.resnet50`; or its name
         pretrained: start from ImageNet weights, frozen
         weights: a file to start from instead, frozen too: see `build_body`
-        cut: see `create_body`
-        split: see `create_body`
-        lin_ftrs: see `create_head`
-        ps: see `create_head`
-        bn_final: see `create_head`
-        metrics: see `Learner`, as all that follows; None: accuracy, if one label a tile
+        cut: children of the network to keep, see `create_body`; None: as known
+        split: the body's layer where the second group begins; None: as known
+        lin_ftrs: widths of the head's hidden layers
+        ps: dropout before the last layer, in [0, 1); half of it before the others
+        bn_final: a batch norm after the last layer
+        metrics: one or several: `(logits, yb) -> 0-d tensor`, or see `metric_name`; None: accuracy if one label a tile, else none
+        callbacks: used by every fit
+        loss_func: `(logits, yb) -> 0-d tensor`; None: the data's
+        wd: weight decay, on everything, 0 or more
+        thresh: a label is predicted above it, in (0, 1); one, or one a label
+        precision: 'fp32', 'bf16', 'fp16', or 'auto': see `pick_precision`
+        activation: 'sigmoid', 'softmax', 'none', or a function: logits -> probabilities; None: what the loss says, else what fits the labels
 
     Returns:
         three layer groups: early body, late body, head

@@ -147,14 +147,15 @@ def unet_learner(
     arch:Callable|str,              # function that makes the network, like `models.resnet34`; or its name
     pretrained:bool=True,           # start from ImageNet weights, frozen
     weights:str|Path|None=None,     # a file to start from instead, frozen too: see `build_body`
-    cut:int|None=None,              # see `create_body`
-    split:int|None=None,            # see `create_body`
-    metrics=None,                   # this and what follows: see `Learner`; None: pixel accuracy
-    callbacks:Sequence[Callback]=(),
-    loss_func:Callable|None=None,
-    wd:float=0.01,
-    precision:str='auto',
-    activation:str|Callable|None=None,
+    cut:int|None=None,              # children of the network to keep, see `create_body`; None: as known
+    split:int|None=None,            # the body's layer where the second group begins; None: as known
+    metrics=None,                   # one or several, see `metric_name`; None: pixel accuracy
+    callbacks:Sequence[Callback]=(),# used by every fit
+    loss_func:Callable|None=None,   # `(logits, yb) -> 0-d tensor`; None: the data's
+    wd:float=0.01,                  # weight decay, on everything, 0 or more
+    precision:str='auto',           # 'fp32', 'bf16', 'fp16', or 'auto': see `pick_precision`
+    activation:str|Callable|None=None,# 'sigmoid', 'softmax', 'none', or a function: logits -> probabilities;
+                                    # None: what the loss says, else what fits the masks
 ) -> Learner: # three layer groups: early body, late body, the way up
     """A learner for masks: the body of `arch` and a new way back up to the size of the picture.
 
@@ -165,9 +166,14 @@ def unet_learner(
         arch: function that makes the network, like `models.resnet34`; or its name
         pretrained: start from ImageNet weights, frozen
         weights: a file to start from instead, frozen too: see `build_body`
-        cut: see `create_body`
-        split: see `create_body`
-        metrics: this and what follows: see `Learner`; None: pixel accuracy
+        cut: children of the network to keep, see `create_body`; None: as known
+        split: the body's layer where the second group begins; None: as known
+        metrics: one or several, see `metric_name`; None: pixel accuracy
+        callbacks: used by every fit
+        loss_func: `(logits, yb) -> 0-d tensor`; None: the data's
+        wd: weight decay, on everything, 0 or more
+        precision: 'fp32', 'bf16', 'fp16', or 'auto': see `pick_precision`
+        activation: 'sigmoid', 'softmax', 'none', or a function: logits -> probabilities; None: what the loss says, else what fits the masks
 
     Returns:
         three layer groups: early body, late body, the way up

@@ -6,7 +6,7 @@
 __all__ = ['find_weights', 'arch_function', 'arch_name', 'load_file', 'load_imagenet']
 
 # %% ../../nbs/nets/01_weights.ipynb #3df42339
-import difflib, json, re
+import difflib, json, os, re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import nn
 from torchvision import models
 
 from ..core import one_line
+from ..get import alone_in, fetch, open_url
 from ..train import (body_of_state, check_digest, check_plain_tensor, differing_tensors,
                                  is_state_dict, most_file_bytes, read_pickled, tensors_with_nan)
 
@@ -194,21 +195,35 @@ def load_file(
     state, arch = _read_weights(file, most_file_bytes(model))
     return _load_into(model, body, state, arch, name, Path(file))
 
-# %% ../../nbs/nets/01_weights.ipynb #981c0ce9
+# %% ../../nbs/nets/01_weights.ipynb #2aaa0c32
+def _download(weights, file:Path) -> None:
+    "Fetch torchvision's weights into PyTorch's cache. Raises `DataError`, `OSError`."
+    sha256 = re.search(r'-([0-9a-f]{8,})\.', file.name)
+    print(f'downloading {weights.url} to {file}')
+    with alone_in(file.parent, file.name) as staging:
+        if file.exists(): return    # another process was faster
+        get = partial(open_url, weights.url)
+        came = fetch(get, staging/file.name, weights.url, {}, sha256=sha256[1] if sha256 else '')
+        os.replace(came, file)
+
+# %% ../../nbs/nets/01_weights.ipynb #5ff7820b
 def _imagenet(name:str, weights, most:int) -> dict:
     "The state dict of torchvision's weights, from the cache or the network."
     file = _cache_file(weights)
     try:
-        if file.exists(): return _read_weights(file, most)[0]
-    except ValueError as e: raise ValueError(f'{e} Remove {file}; it will be downloaded again.') from e
-    try:
-        return weights.get_state_dict(progress=True, check_hash=True)
+        if not file.exists():
+            _download(weights, file)
     except Exception as e:
+        why = getattr(e, 'what', e)
         raise RuntimeError(f'no ImageNet weights for {name}: not in the cache, and the download '
-                           f'failed ({e}). Three ways on: put {file.name} into {file.parent}; pass '
+                           f'failed ({why}). Three ways on: put {file.name} into {file.parent}; pass '
                            'weights=<file>, a state dict as .pth or .safetensors; or pass pretrained=False '
                            'for a body with random weights.') from e
+    try:
+        return _read_weights(file, most)[0]
+    except ValueError as e: raise ValueError(f'{e} Remove {file}; it will be downloaded again.') from e
 
+# %% ../../nbs/nets/01_weights.ipynb #981c0ce9
 def load_imagenet(
     weights:models.WeightsEnum, # which, as `find_weights` says
     model:nn.Module,            # the whole network, as its function made it

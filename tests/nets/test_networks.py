@@ -1,10 +1,11 @@
 """Which body a network gets, what is frozen of it, and files of weights that are none."""
-import os, struct
+import hashlib, io, os, struct
 from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
+from fake_kaggle import FakeKaggle
 from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
@@ -13,7 +14,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 from planet_course.data import ImageList
 from planet_course.data import SegmentationItemList
 from planet_course.nets import unet_learner
-from planet_course.nets import create_cnn, find_weights
+from planet_course.nets import create_cnn, find_weights, load_imagenet
 
 
 def tiny():
@@ -54,9 +55,45 @@ def cache(tmp_path, monkeypatch):
     "PyTorch's cache, empty, and no network."
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path/'hub'))
     def offline(*args, **kwargs): raise OSError('no network')
-    monkeypatch.setattr('torchvision.models._api.load_state_dict_from_url', offline)
+    monkeypatch.setattr('planet_course.nets.weights.fetch', offline)
     (tmp_path/'hub'/'checkpoints').mkdir(parents=True)
     return tmp_path/'hub'/'checkpoints'
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    "An empty cache, and a server that has weights for SqueezeNet; gives the two, and a function that makes the network and loads them."
+    known, _ = find_weights('squeezenet1_1')
+    packed = io.BytesIO()
+    torch.save(models.squeezenet1_1().state_dict(), packed)
+    name = f'squeezenet1_1-{hashlib.sha256(packed.getvalue()).hexdigest()[:8]}.pth'
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path/'hub'))
+    for variable in ('http_proxy', 'HTTP_PROXY', 'all_proxy', 'ALL_PROXY'): monkeypatch.delenv(variable, raising=False)
+    def load():
+        net = models.squeezenet1_1()
+        return load_imagenet(known, net, net.features, 'squeezenet1_1')
+    with FakeKaggle() as server:
+        monkeypatch.setattr(known.value, 'url', server.plain(name, packed.getvalue()))
+        yield tmp_path/'hub'/'checkpoints'/name, server, load
+
+
+def test_weights_come_once_and_without_a_word_on_standard_error(served, capfd):
+    "Into PyTorch's cache, under torchvision's name; nothing else is left there."
+    file, server, load = served
+    assert load() == load() == 'ImageNet weights (IMAGENET1K_V1)'
+    out, err = capfd.readouterr()
+    assert err == '' and out == f'downloading {server.url}/files/{file.name} to {file}\n'
+    assert file.read_bytes() == server.files[file.name] and len(server.asked(file.name)) == 1
+    assert {f for f in file.parent.iterdir() if f.suffix != '.lock'} == {file}
+
+
+def test_weights_that_are_others_than_their_name_says_are_refused(served):
+    file, server, load = served
+    server.fault(file.name, dict(wrong=1000, no_md5=True))
+    with pytest.raises(RuntimeError, match='the download failed .*its SHA-256 should begin with .*Three ways on'): load()
+    assert not file.exists()
+    server.fault(file.name, {})
+    assert load() and file.exists()
 
 
 def test_only_what_was_loaded_is_frozen(tmp_path, cache, capsys):
