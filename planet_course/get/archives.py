@@ -267,7 +267,8 @@ def clear_leftovers(
 def _picture_or_text(name:str) -> str|None:
     "Where `untar_data` puts a file: where it was, if it is a picture or a text and not hidden."
     known = re.fullmatch(r'[^\0]{,150}\.(jpe?g|png|csv|txt|json)', name, re.I)
-    return name if known and '/.' not in name else None
+    hidden = any(part.startswith('.') for part in PureWindowsPath(name).parts) # ./ at the front is no part
+    return name if known and not hidden else None
 
 # %% ../../nbs/get/06_archives.ipynb #35e3bce8
 def _archive_and_folder(url:str) -> tuple[str, str]: # of the archive, and of the folder for what it holds

@@ -347,3 +347,12 @@ def test_untar_data_and_a_name_with_a_zero(tmp_path, server):
     url = server.plain('odd.tar', tar({}, nul()))
     with pytest.raises(DataError): untar_data(url, tmp_path/'new')
     assert not visible(tmp_path/'new')
+
+
+@pytest.mark.parametrize('hidden', ['.hidden.txt', './._x.png', '.jpg', 'set/.hidden.json', '.cache/set/a.jpg', 'set\\.hidden.txt'])
+def test_untar_data_leaves_out_what_is_hidden(hidden, tmp_path, server, capfd):
+    "At the top of an archive too, so the one folder beside it is still the new folder. A name that begins with ./ hides nothing."
+    url = server.plain('set.tar', pack({hidden: b'x', './set/a.jpg': b'a'}, '.tar'))
+    folder = untar_data(url, tmp_path/'new')
+    assert {file.relative_to(folder).as_posix() for file in folder.rglob('*')} == {'a.jpg'}
+    assert 'left out 1 unexpected' in capfd.readouterr().out
