@@ -19,7 +19,7 @@ from torchvision import models
 from .. import __version__
 from .report import tag_delim
 from .thresholds import thresh_for
-from ..tiles import Transforms
+from ..tiles import RGB, tile_size, Transforms
 from ..data import activations, stats_tensor
 from ..core import some_of
 from ..device import free_memory
@@ -28,7 +28,13 @@ from ..train import check_thresh, differing_tensors, Learner, state_digest
 from ..nets import create_body, create_head
 
 # %% ../../nbs/answers/04_export.ipynb #c31b7257
-_format = 1     # goes up when older readers would misunderstand a file
+_format = 2     # goes up when older readers would misunderstand a file
+_rgb = {'channels': RGB.channels, 'dtype': 'uint8', 'scale': RGB.scale}     # as JSON says it
+
+def _as_format_2(facts:dict) -> dict:
+    "What a file of format 1 says, in the words of format 2: its tiles were RGB, its size a side or a pair."
+    if facts['format'] != 1: return facts
+    return {**facts, 'format': 2, 'size': tile_size(facts['size'])._asdict(), 'tile_format': _rgb}
 
 def _are_stats(stats) -> bool:
     numbers = np.array(stats, float)
@@ -38,11 +44,13 @@ def _header_faults(facts:dict) -> str:
     "What is wrong with a header; empty if nothing is. May raise anything for what has other types."
     if facts['format'] != _format:
         return (f'it has format {facts["format"]!r}, made by planet_course {facts.get("version")!r}; '
-                f'this is {__version__}, which reads format {_format}')
+                f'this is {__version__}, which reads formats 1 and {_format}')
     classes, size, stats, cut = (facts[name] for name in ('classes', 'size', 'stats', 'cut'))
-    sides = size if isinstance(size, list) and len(size) == 2 else [size]
     names = isinstance(classes, list) and all(isinstance(c, str) for c in classes)
-    wrong = {'size': not all(type(s) is int and 1 <= s <= 8_192 for s in sides),
+    sides = [size['h'], size['w']]
+    fits = all(type(side) is int and 1 <= side <= 8_192 for side in sides)
+    wrong = {'size': not fits or not isinstance(size['crop'], bool),
+             'tile_format': facts['tile_format'] != _rgb,
              'classes': not names or not classes or len(set(classes)) != len(classes),
              'stats': stats is not None and not _are_stats(stats),
              'activation': facts['activation'] not in activations,
@@ -75,10 +83,11 @@ def _parse_model_file(data:bytes) -> tuple[dict, dict, str]: # facts, state dict
     n = int.from_bytes(data[:8], 'little')
     if n > 10_000_000: return {}, {}, f'its header would have {n:,} bytes'
     facts = json.loads(json.loads(data[8:8 + n])['__metadata__']['planet_course'])
-    why = _header_faults(facts)
-    if why: return facts, {}, why
+    today = _as_format_2(facts)
+    why = _header_faults(today)
+    if why: return today, {}, why
     state = load(data)
-    return facts, state, _weight_faults(facts, state)
+    return today, state, _weight_faults(facts, state)
 
 # %% ../../nbs/answers/04_export.ipynb #02ec2d26
 def _read_model_file(file:Path) -> tuple[dict, dict]: # the facts, the state dict
@@ -157,15 +166,14 @@ def _header_of(learn:Learner, thresh, cut:int|None) -> dict:
     if data.lists.tfms[1] not in (None, Transforms()):
         raise ValueError(f'validation transforms, {data.lists.tfms[1]}, are code, which a file cannot hold.')
     return dict(format=_format, version=__version__, arch=learn.arch, cut=cut, classes=list(data.classes),
-                size=data.size, stats=data.stats, activation=_activation_name(learn),
+                size=data.size._asdict(), tile_format=_rgb, stats=data.stats, activation=_activation_name(learn),
                 thresh=thresh.tolist() if isinstance(thresh, Tensor) else thresh)
 
 # %% ../../nbs/answers/04_export.ipynb #a99a4fd4
 def _check_same_answers(learn:Learner, again:nn.Module) -> None:
     "Raises `ValueError` if the two networks differ on noise."
-    size = learn.data.size
-    h, w = (size, size) if isinstance(size, int) else size
-    xb = torch.randn(2, 3, h, w, generator=torch.Generator().manual_seed(0)).to(learn.device)
+    shape = (learn.data.format.channels, *learn.data.size[:2])
+    xb = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)).to(learn.device)
     with torch.no_grad():
         differ = (again(xb) - learn.model.eval()(xb)).abs().max().item()
     if not differ <= 1e-3:
@@ -243,10 +251,10 @@ def export_onnx(
     except ImportError as e: raise ImportError(f"{e}. pip install 'planet_course[onnx]' brings it.") from e
     facts, model = load_model(file)
     out = Path(out or Path(file).with_suffix('.onnx'))
-    h, w = np.broadcast_to(facts['size'], 2).tolist()
+    shape = (RGB.channels, facts['size']['h'], facts['size']['w'])
     whole = _TilesToProbs(facts, model).eval()
     n = torch.export.Dim('n', min=1)
-    tiles = torch.rand(3, 3, h, w, generator=torch.Generator().manual_seed(0))
+    tiles = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
     program = torch.onnx.export(whole, (tiles[:2],), dynamo=True, dynamic_shapes=({0: n},), verbose=False,
                                 input_names=['tiles'], output_names=['probabilities'])
     program.model.metadata_props['planet_course'] = json.dumps(facts)

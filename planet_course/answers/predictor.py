@@ -23,17 +23,17 @@ from torch.nn import functional as F
 from .export import load_model
 from .report import tag_delim
 from .thresholds import check_label_targets, pick_thresh, thresh_for
-from ..tiles import decode, symmetry
+from ..tiles import decode, RGB, symmetry, TileSize
 from ..data import activations, draw_params, finish_batch, Image, ImageList, stats_tensor
 from ..device import default_device, to_device
 from ..train import evaluate, Learner
 
 # %% ../../nbs/answers/05_predictor.ipynb #539ababc
-def _as_tile(picture, size:int|tuple[int,int]) -> Tensor: # uint8, shape (3, h, w)
+def _as_tile(picture, size:TileSize) -> Tensor: # uint8, shape (3, h, w)
     "A picture in any form as a tile. Raises `ValueError` for what is none."
     if isinstance(picture, Image):
         picture = picture.file
-    if isinstance(picture, Tensor) and (picture.dtype, picture.ndim) == (torch.uint8, 3):
+    if isinstance(picture, Tensor) and (picture.dtype, picture.ndim) == (RGB.dtype, 3):
         picture = picture.movedim(0, -1).cpu().numpy()
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.shape[2:] not in ((), (3,), (4,)) or picture.ndim < 2:
@@ -166,8 +166,7 @@ def _tile_or_error(picture, size) -> Tensor|ValueError:
 _batch_px = 2**26     # pixels in a batch, at most: those of 64 tiles of 1,024
 
 def _stream(predictor, pictures:Iterable, bs:int) -> Iterator[tuple[object, Prediction|ValueError]]:
-    h, w = np.broadcast_to(predictor.size, 2).tolist()
-    bs = max(1, min(bs, _batch_px//(h*w)))
+    bs = max(1, min(bs, _batch_px//(predictor.size.h*predictor.size.w)))
     pictures = iter(pictures)
     queue = deque()
     pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1))
@@ -209,8 +208,7 @@ class Predictor:
         facts, self.model = load_model(file, self.device)
         self.facts = facts
         self.classes = facts['classes']
-        size = facts['size']
-        self.size = size if isinstance(size, int) else tuple(size)
+        self.size = TileSize(**facts['size'])
         self.stats = None if facts['stats'] is None else stats_tensor(facts['stats'], self.device)
         self.activation = activations[facts['activation']]
         many = facts['thresh'] is not None

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from ..core import one_line, plot_text, show_images, some_of
 from ..data import DataBunch, ImageList
-from ..train import (average_precision, check_multilabel, check_thresh, evaluate, Learner,
-                                 probs_of)
+from ..train import average_precision, check_multilabel, check_thresh, evaluate, Learner, probs_of
 
 # %% ../../nbs/answers/01_report.ipynb #213d5f20
 def check_preds(

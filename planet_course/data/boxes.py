@@ -18,18 +18,18 @@ from torch.nn import functional as F
 
 from ..core import plot_text, some_of
 from ..device import to_device
-from ..tiles import fit_window, stored_size
+from ..tiles import fit_window, stored_size, tile_size, TileSize
 from .lists import ImageList, ItemLists
 from .targets import Label, Target
 from .labels import label_name, vocabulary
 
 # %% ../../nbs/data/09_boxes.ipynb #f6246d01
-def _on_tile(points:Tensor, shape:tuple[int,int], size:int|tuple[int,int]|None) -> Tensor:
+def _on_tile(points:Tensor, shape:tuple[int,int], size:TileSize|None) -> Tensor:
     "Points (k, 2), y and x in pixels of a picture stored as `shape`, on its tile: -1 to 1 between the edges."
     h, w = shape
-    size = size or shape
+    size = tile_size(size or shape)
     nh, nw, top, left = fit_window(h, w, size)
-    tile = torch.tensor((size, size) if isinstance(size, int) else size)
+    tile = torch.tensor([size.h, size.w])
     return (points*torch.tensor([nh/h, nw/w]) - torch.tensor([top, left]))*2/tile - 1
 
 # %% ../../nbs/data/09_boxes.ipynb #c87b498b

@@ -103,7 +103,8 @@ class DataBunch:
     classes = property(lambda self: self.lists.classes, doc='The names of the classes.')
     c = property(lambda self: len(self.lists.classes), doc='The number of classes.')
     kind = property(lambda self: self.lists.kind, doc='What a target is, see `Target`.')
-    size = property(lambda self: self.lists.size, doc='Pixels of a tile.')
+    size = property(lambda self: self.lists.size, doc='Pixels of a tile, a `TileSize`.')
+    format = property(lambda self: self.source.cache.format, doc='What a pixel is, a `TileFormat`.')
     path = property(lambda self: self.lists.items.path, doc='The folder of the data set.')
     channels = property(lambda self: self.source.cache.shape[1], doc='Channels of a tile.')
 

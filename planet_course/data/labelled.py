@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..tiles import stored_size
+from ..tiles import stored_size, tile_size, TileSize
 from ..core import some_of
 from .tables import pictures_below
 from .targets import EmptyLabel, LabelList, Target
@@ -40,12 +40,12 @@ def _check_moves(kind:type[Target], tfms:tuple, tfm_y:bool) -> None:
                          'tfm_y=True and get_transforms(), whose draws serve both.')
 
 # %% ../../nbs/data/06_labelled.ipynb #d172557c
-def _check_size(size:int|tuple[int,int]) -> None:
+def _check_size(size:TileSize) -> None:
     "Raises `ValueError` if a network can do nothing with the size; one printed line if it can do little."
-    sides = size if isinstance(size, (tuple, list)) else (size,)
-    if not all(isinstance(s, int) and s >= 32 for s in sides) or len(sides) > 2:
-        raise ValueError(f'size is {size!r}; give the pixels of a side, 32 or more, or of both (h, w).')
-    if min(sides) < 64:
+    least = min(size.h, size.w)
+    if least < 32:
+        raise ValueError(f'size is {size}; give the pixels of a side, 32 or more, or of both (h, w).')
+    if least < 64:
         print(f'size {size}: below 64 little is left once a ResNet has halved it five times')
 
 # %% ../../nbs/data/06_labelled.ipynb #dcd90669
@@ -71,8 +71,7 @@ def _transform(lists:'LabelLists', tfms, size, tfm_y) -> 'LabelLists':
     tfm_y = lists.tfm_y if tfm_y is _unchanged else tfm_y
     if size is _unchanged:
         size = lists.size
-    if size is None:
-        size = _only_size(lists.items.files)
+    size = tile_size(_only_size(lists.items.files) if size is None else size)
     _check_moves(lists.kind, tfms, tfm_y)
     _check_size(size)
     return replace(lists, tfms=tfms, size=size, tfm_y=tfm_y)
@@ -91,7 +90,7 @@ class LabelLists:
         kind: what a target is
         test_items: tiles without labels, an `ImageList`
         tfms: transforms for training, for validation
-        size: pixels; None: not chosen yet
+        size: pixels, and how pictures get there; None: not chosen yet
         tfm_y: does the target move with the tile?
     """
     items: Sequence                     # all tiles, an `ImageList`
@@ -102,7 +101,7 @@ class LabelLists:
     kind: type[Target]                  # what a target is
     test_items: Sequence|None = None    # tiles without labels, an `ImageList`
     tfms: tuple = (None, None)          # transforms for training, for validation
-    size: int|tuple[int,int]|None = None # pixels; None: not chosen yet
+    size: TileSize|None = None          # pixels, and how pictures get there; None: not chosen yet
     tfm_y: bool = False                 # does the target move with the tile?
 
     def part(self,
@@ -167,7 +166,7 @@ class LabelLists:
 
     def transform(self,
         tfms:Sequence|None=_unchanged, # (training, validation): `get_transforms()`, or functions; None: none
-        size:int|tuple[int,int]|None=_unchanged, # pixels; int: cut to a square; (h, w): squish; None: stored
+        size:int|tuple[int,int]|TileSize|None=_unchanged, # int: a square; (h, w): squish; None: as stored
         tfm_y:bool=_unchanged,         # move the target with the tile? masks, boxes, points; not labels
     ) -> 'LabelLists':                 # new lists; this one keeps its own size and transforms
         """Choose transforms and size; what is not given stays. At first: no transforms, pictures as stored.
@@ -176,7 +175,7 @@ class LabelLists:
 
         Parameters:
             tfms: (training, validation): `get_transforms()`, or functions; None: none
-            size: pixels; int: cut to a square; (h, w): squish; None: stored
+            size: int: a square; (h, w): squish; None: as stored
             tfm_y: move the target with the tile? masks, boxes, points; not labels
 
         Returns:

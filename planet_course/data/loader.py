@@ -13,7 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..tiles import TileCache
+from ..tiles import RGB, TileCache
 from ..device import free_memory, to_device
 from .targets import Category, Target
 
@@ -73,7 +73,7 @@ class TileSource:
         """
         if self.tiles.device == rows_there.device: return self.tiles.index_select(0, rows_there)
         if self.device.type != 'cuda': return self.tiles.index_select(0, rows).to(self.device)
-        pinned = torch.empty((len(rows), *self.tiles.shape[1:]), dtype=torch.uint8, pin_memory=True)
+        pinned = torch.empty((len(rows), *self.tiles.shape[1:]), dtype=self.tiles.dtype, pin_memory=True)
         return to_device(torch.index_select(self.tiles, 0, rows, out=pinned), self.device)
 
 # %% ../../nbs/data/04_loader.ipynb #4af83c31
@@ -130,12 +130,12 @@ def finish_batch(
     Returns:
         float, channels last in memory
     """
-    is_new = xb.dtype == torch.uint8
+    is_new = xb.dtype == RGB.dtype
     draws = hasattr(tfms, 'sample')
     if draws:
         xb = tfms.apply(xb, params)
     elif is_new:
-        xb = xb.float().div_(255)
+        xb = RGB.to_float(xb)
     if not draws and tfms is not None:
         xb, is_new = tfms(xb), False
     own = Tensor.contiguous if is_new else Tensor.clone     # what was made from bytes is ours to change

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..core import some_of
-from ..tiles import open_picture, PictureRefused, resample, resize, stored_size
+from ..tiles import open_picture, PictureRefused, resample, resize, stored_size, TileSize
 from .labels import given_classes
 from .lists import ImageList, ItemLists
 from .targets import Label, Target
@@ -47,7 +47,7 @@ def _class_numbers(codes:np.ndarray, c:int) -> Tensor:  # uint8, of the same sha
                          'classes= must name every value, in order')
 
 # %% ../../nbs/data/08_masks.ipynb #2f86ac40
-def _read_mask(mask:str, file:str, size:int|tuple[int,int]|None, c:int) -> Tensor: # uint8, shape (h, w)
+def _read_mask(mask:str, file:str, size:TileSize|None, c:int) -> Tensor: # uint8, shape (h, w)
     "The mask of picture `file`. Raises `ValueError` for one that is no mask, or not of this picture."
     shape = stored_size(file)
     with open_picture(mask, size) as picture:

@@ -208,8 +208,8 @@ def _check_rows(files:Sequence[str], names:pd.Series) -> None:
     if not twice: return
     unite = 'Write each name in one way. ' if any(len({*rows[f]}) > 1 for f in rows) else ''
     raise ValueError(f'{len(twice)} tiles have several rows: {some_of(twice)}. {unite}One label a row? '
-                     f'Gather them with df = df.groupby({names.name!r}, sort=False).agg(list).reset_index(), then '
-                     'from_df(df, ...) and label_from_df(). For equal rows: df.drop_duplicates().')
+                     f'Gather them with df = df.groupby({names.name!r}, sort=False).agg(list).reset_index(), '
+                     'then from_df(df, ...) and label_from_df(). For equal rows: df.drop_duplicates().')
 
 # %% ../../nbs/data/01_tables.ipynb #ee055349
 def files_of_tiles(

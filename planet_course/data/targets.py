@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..tiles import decode
+from ..tiles import decode, RGB, tile_size, TileSize
 from ..core import one_line, plot_text, show_images
 
 # %% ../../nbs/data/02_targets.ipynb #e66dd879
@@ -30,10 +30,10 @@ class Image:
     """
     def __init__(self,
         file:str|Path,                     # the picture file
-        size:int|tuple[int,int]|None=None, # pixels, as for `decode`
+        size:int|tuple[int,int]|TileSize|None=None, # pixels, as for `decode`
     ):
         self.file = file
-        self.size = size
+        self.size = None if size is None else tile_size(size)
 
     @cached_property
     def px(self) -> Tensor: # uint8, shape (3, h, w)
@@ -51,7 +51,7 @@ class Image:
         Returns:
             float in [0, 1], shape (3, h, w)
         """
-        return self.px.float()/255
+        return RGB.to_float(self.px)
 
     @property
     def shape(self) -> tuple[int,int,int]: # channels, height, width
@@ -61,7 +61,7 @@ class Image:
             channels, height, width
         """
         if self.size is None: return tuple(self.px.shape)
-        return (3, self.size, self.size) if isinstance(self.size, int) else (3, *self.size)
+        return RGB.channels, self.size.h, self.size.w
 
     def show(self,
         ax=None, # matplotlib axes; None: new ones

@@ -18,6 +18,7 @@ from torchvision import models
 from ..core import one_line
 from ..train import accuracy, Callback, Learner, target_kind
 from .weights import arch_function, arch_name, find_weights, load_file, load_imagenet
+from ..tiles import RGB
 
 # %% ../../nbs/nets/02_cnn.ipynb #41699a7b
 _cuts = {models.ResNet: (-2, 6), models.MobileNetV2: (-1, 14)}
@@ -70,7 +71,7 @@ def count_features(
     for side in (96, 128):
         try:
             with torch.no_grad():
-                out = body.eval()(torch.zeros(1, 3, side, side))
+                out = body.eval()(torch.zeros(1, RGB.channels, side, side))
         except Exception as e:
             raise ValueError(f'this body fails on pictures of {side} px: {one_line(str(e))[:200]}. Cut it '
                              "elsewhere: cut= says how many of the network's children to keep.") from e

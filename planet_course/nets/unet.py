@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from ..train import Callback, Learner
 from .cnn import build_body, check_data, grouped_learner
+from ..tiles import RGB
 
 # %% ../../nbs/nets/03_unet.ipynb #8d590f1a
 def _walk(body:nn.Sequential, x:Tensor) -> tuple[list[Tensor], Tensor]:
@@ -52,7 +53,7 @@ class UNet(nn.Module):
     ):
         super().__init__()
         with torch.no_grad():
-            skips, x = _walk(body.eval(), torch.zeros(1, 3, 64, 64))
+            skips, x = _walk(body.eval(), torch.zeros(1, RGB.channels, 64, 64))
         width = x.shape[1]
         ups = []
         for skip in reversed(skips):

@@ -280,12 +280,9 @@ def _draw_params(tfms:'Transforms', u:_Uniform, h:int, w:int) -> TfmParams:
     return params
 
 # %% ../../nbs/tiles/03_augment.ipynb #5ecf66b9
-def _to_float(xb:Tensor) -> Tensor:
-    return xb.float().div_(RGB.scale) if xb.dtype == RGB.dtype else xb.float()
-
 def _transform(xb:Tensor, params:TfmParams) -> Tensor:
     "Geometry, then lighting."
-    xb = _to_float(xb)
+    xb = RGB.to_float(xb)
     if params.homography is not None:
         xb = resample(xb, params.homography)
     if params.brightness is not None:
@@ -308,7 +305,7 @@ def _transform_batch(xb:Tensor, params:TfmParams) -> Tensor:
         if _only_pixels_move(params, h == w):
             xb = symmetry(xb, params.symmetry)
             params = replace(params, homography=None)
-    if params.homography is params.brightness is None: return _to_float(xb)
+    if params.homography is params.brightness is None: return RGB.to_float(xb)
     out = torch.empty(xb.shape, device=xb.device, memory_format=torch.channels_last)
     for i in range(0, n, chunk):
         out[i:i+chunk] = _transform(xb[i:i+chunk], params[i:i+chunk])

@@ -36,6 +36,19 @@ class TileFormat(NamedTuple):
     dtype:torch.dtype   # type of a number
     scale:int           # the number that stands for 1.0, as 255 does in a byte
 
+    def to_float(self,
+        tiles:Tensor,   # shape (..., h, w)
+    ) -> Tensor:        # floats in [0, 1]; what is float already is left as it is
+        """Tiles of this format as floats, in new memory.
+
+        Parameters:
+            tiles: shape (..., h, w)
+
+        Returns:
+            floats in [0, 1]; what is float already is left as it is
+        """
+        return tiles.float().div_(self.scale) if tiles.dtype == self.dtype else tiles.float()
+
 RGB = TileFormat(channels=3, dtype=torch.uint8, scale=255)
 
 # %% ../../nbs/tiles/01_image.ipynb #95448df2
@@ -184,7 +197,7 @@ def tile_size(
         the same in words
     """
     h, w, crop = _in_words(size)
-    if not all(isinstance(side, Integral) and side > 0 for side in (h, w)):
+    if not all(isinstance(side, Integral) and side is not True and side > 0 for side in (h, w)):
         raise ValueError(f'size is {size!r}; give the pixels of a side, as 128, or of both, as (96, 128).')
     return TileSize(int(h), int(w), crop)
 

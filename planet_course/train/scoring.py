@@ -24,6 +24,7 @@ from ..data import activations
 from ..device import to_device
 from .metrics import accuracy_thresh, fbeta
 from .optimizer import explained_errors
+from ..tiles import RGB
 
 # %% ../../nbs/train/06_scoring.ipynb #0062f3d1
 def metric_name(
@@ -305,7 +306,7 @@ def check_data_fits(
     _check_same_classes(learn.data, new, 'the new data')
     _check_target_kind(learn.data, new, 'the new data')
     _check_same_colours(learn.data, new, 'the new data')
-    channels = [getattr(data, 'channels', 3) for data in (learn.data, new)]
+    channels = [getattr(data, 'format', RGB).channels for data in (learn.data, new)]
     if channels[0] != channels[1]:
         raise ValueError(f'the new data has tiles of {channels[1]} channels, the model takes {channels[0]}.')
     def place(device): return (torch.device(device).type, torch.device(device).index or 0)

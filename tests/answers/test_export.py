@@ -87,6 +87,24 @@ def test_one_bit_of_a_model_file(small_file, tmp_path):
     assert 'digest' not in old.facts and old.classes == Predictor(small_file, 'cpu').classes
 
 
+@pytest.mark.parametrize('size, today', [(32, (32, 32, True)), ([32, 48], (32, 48, False))], ids=str)
+def test_files_of_format_1(small_file, tmp_path, size, today):
+    "The size was a side or a pair, and tiles were RGB bytes without saying so."
+    def change(facts, state):
+        del facts['tile_format']
+        facts.update(format=1, size=size)
+    old = Predictor(rewritten(small_file, tmp_path/'m.safetensors', change), 'cpu')
+    assert old.size == today and old.facts['tile_format'] == Predictor(small_file, 'cpu').facts['tile_format']
+
+
+@pytest.mark.parametrize('change, why', [
+    (dict(format=3), 'format 3.*reads formats 1 and 2'), (dict(tile_format=dict(channels=4, dtype='uint8', scale=255)), 'tile_format is'),
+    (dict(size=dict(h=32, w=True, crop=True)), 'size is'), (dict(size=32), 'no model that'), (dict(format=1, size=True), 'size is True')], ids=str)
+def test_headers_of_other_tiles(small_file, tmp_path, change, why):
+    file = rewritten(small_file, tmp_path/'m.safetensors', lambda facts, state: facts.update(change))
+    with pytest.raises(ValueError, match=why): Predictor(file, 'cpu')
+
+
 @pytest.mark.parametrize('dtype, why', [
     (torch.float16, None), (torch.float64, None), (torch.complex64, 'holds torch.complex64'), (torch.float8_e4m3fn, 'holds torch.float8'),
     (torch.bool, 'holds torch.bool'), (torch.int64, r'0\.0\.0\.weight: \(32, 3, 3, 3\) torch.int64 in the file')], ids=str)
@@ -120,7 +138,7 @@ def test_headers_that_ask_for_memory(small_file, tmp_path, monkeypatch):
         with pytest.raises(ValueError, match='no model that'): Predictor(file, 'cpu')
     with open(file, 'wb') as f: f.truncate(2**40)
     with pytest.raises(ValueError, match='half of the memory'): Predictor(file, 'cpu')
-    with pytest.raises(ValueError, match='size is'): Predictor(rewritten(small_file, file, lambda facts, state: facts.update(size=16_384)), 'cpu')
+    with pytest.raises(ValueError, match='size is'): Predictor(rewritten(small_file, file, lambda facts, state: facts['size'].update(h=16_384)), 'cpu')
 
 
 def test_what_is_no_model_file_at_all(tmp_path):

@@ -160,7 +160,7 @@ def test_the_coco_cell_without_a_transform_step():
     img2bbox = dict(zip(*get_annotations(path/'train.json')))
     lists = ObjectItemList.from_folder(path/'train').split_by_rand_pct().label_from_func(lambda o: img2bbox[o.name])
     data = lists.databunch(bs=16, collate_fn=bb_pad_collate)
-    assert (data.size, len(data.train_ds), len(data.valid_ds)) == ((128, 128), 160, 40)
+    assert (str(data.size), len(data.train_ds), len(data.valid_ds)) == ('(128, 128)', 160, 40)
     boxes, labels = bb_pad_collate([(x, y) for x, y in (data.valid_ds[i] for i in range(3))])[1]
     assert labels.shape[0] == 3 and boxes.shape == (*labels.shape, 4) and (labels > 0).any()
 

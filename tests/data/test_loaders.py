@@ -8,6 +8,7 @@ from torchvision import models
 from planet_course import device
 from planet_course.data import Category, EmptyLabel, ImageList, Loader, MultiCategory, TileSource
 from planet_course.nets import create_cnn
+from planet_course.tiles import tile_size
 
 
 @pytest.fixture
@@ -81,18 +82,18 @@ def test_a_collate_function_gets_no_invented_targets(colours):
 def test_what_is_not_given_to_transform_stays(colours):
     turn, blur = (lambda xb: xb.flip(-1)), (lambda xb: xb/2)
     lists = labelled(colours).transform((turn, blur), size=64)
-    assert lists.transform(size=96).tfms == (turn, blur) and lists.transform(size=96).size == 96
-    assert lists.transform((None, blur)).size == 64 and lists.transform().tfms == (turn, blur)
-    assert lists.transform(None).tfms == (None, None) and lists.transform(None).size == 64      # None is 'none'
-    assert lists.transform(size=None).size == (40, 40) and lists.transform(size=None).tfms == (turn, blur)
-    assert labelled(colours).transform().tfms == (None, None) and labelled(colours).transform().size == (40, 40)
+    assert lists.transform(size=96).tfms == (turn, blur) and lists.transform(size=96).size == tile_size(96)
+    assert lists.transform((None, blur)).size == tile_size(64) and lists.transform().tfms == (turn, blur)
+    assert lists.transform(None).tfms == (None, None) and lists.transform(None).size == tile_size(64)      # None is 'none'
+    assert lists.transform(size=None).size == tile_size((40, 40)) and lists.transform(size=None).tfms == (turn, blur)
+    assert labelled(colours).transform().tfms == (None, None) and labelled(colours).transform().size == tile_size((40, 40))
     assert lists.databunch(bs=2).lists.transform(size=96).databunch(bs=2).lists.tfms == (turn, blur)
 
 
 def test_databunch_without_a_transform_step(colours, capsys):
     "The stored size, where there is one, and one line; else an error that names a file of each size."
     data = labelled(colours).databunch(bs=2, device='cpu')
-    assert data.size == (40, 40) and data.lists.tfms == (None, None) and data.one_batch()[0].shape == (2, 3, 40, 40)
+    assert data.size == tile_size((40, 40)) and data.lists.tfms == (None, None) and data.one_batch()[0].shape == (2, 3, 40, 40)
     said = capsys.readouterr().out.splitlines()
     assert len([line for line in said if 'no transform step' in line and '(40, 40)' in line]) == 1
     PILImage.new('RGB', (50, 40)).save(colours/'red'/'wide.png')
