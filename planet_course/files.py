@@ -266,7 +266,7 @@ def files_below(
     folder:str|Path,      # where to begin
     depth:int|None=None,  # how many levels of folders to look at, 1: only `folder` itself; None: all
 ) -> list[Path]: # files, and whatever else is no folder, sorted within each folder
-    """Walk through a folder: links are followed, hidden names left out, and one line names what cannot be read.
+    """Walk through a folder: links are followed, hidden names left out; a line names what cannot be read.
 
     Raises `OSError` if `folder` itself cannot be read.
 

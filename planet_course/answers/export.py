@@ -166,7 +166,8 @@ def _header_of(learn:Learner, thresh, cut:int|None) -> dict:
     if data.lists.tfms[1] not in (None, Transforms()):
         raise ValueError(f'validation transforms, {data.lists.tfms[1]}, are code, which a file cannot hold.')
     return dict(format=_format, version=__version__, arch=learn.arch, cut=cut, classes=list(data.classes),
-                size=data.size._asdict(), tile_format=_rgb, stats=data.stats, activation=_activation_name(learn),
+                size=data.size._asdict(), tile_format=_rgb, stats=data.stats,
+                activation=_activation_name(learn),
                 thresh=thresh.tolist() if isinstance(thresh, Tensor) else thresh)
 
 # %% ../../nbs/answers/04_export.ipynb #a99a4fd4

@@ -16,7 +16,6 @@ from torch import nn
 from torchvision import models
 
 from ..core import one_line
-from ..get import alone_in, fetch, open_url
 from ..train import (body_of_state, check_digest, check_plain_tensor, differing_tensors,
                                  is_state_dict, most_file_bytes, read_pickled, tensors_with_nan)
 
@@ -198,6 +197,7 @@ def load_file(
 # %% ../../nbs/nets/01_weights.ipynb #2aaa0c32
 def _download(weights, file:Path) -> None:
     "Fetch torchvision's weights into PyTorch's cache. Raises `DataError`, `OSError`."
+    from planet_course.get import alone_in, fetch, open_url  # libraries for archives: only now
     sha256 = re.search(r'-([0-9a-f]{8,})\.', file.name)
     print(f'downloading {weights.url} to {file}')
     with alone_in(file.parent, file.name) as staging:

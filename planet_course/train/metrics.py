@@ -64,7 +64,8 @@ def probs_of(
         probabilities, the same shape
     """
     if not callable(activation) and activation not in activations:
-        raise ValueError(f'activation is {activation!r}; give one of {", ".join(activations)}, or a function.')
+        raise ValueError(f'activation is {activation!r}; give one of {", ".join(activations)}, '
+                         'or a function.')
     to_probs = activation if callable(activation) else activations[activation]
     probs = to_probs(logits)
     if _is_sigmoid(probs, logits):

@@ -55,7 +55,7 @@ def cache(tmp_path, monkeypatch):
     "PyTorch's cache, empty, and no network."
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path/'hub'))
     def offline(*args, **kwargs): raise OSError('no network')
-    monkeypatch.setattr('planet_course.nets.weights.fetch', offline)
+    monkeypatch.setattr('planet_course.get.fetch', offline)
     (tmp_path/'hub'/'checkpoints').mkdir(parents=True)
     return tmp_path/'hub'/'checkpoints'
 
