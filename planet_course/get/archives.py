@@ -6,7 +6,7 @@
 __all__ = ['archive_kind', 'archive_members', 'reading_archive', 'unpack', 'alone_in', 'clear_leftovers', 'untar_data']
 
 # %% ../../nbs/get/06_archives.ipynb #c2cb798d
-import errno, gzip, lzma, os, py7zr, py7zr.io, re, shutil, struct, tarfile, threading, zipfile, zlib
+import errno, gzip, json, lzma, os, py7zr, py7zr.io, re, shutil, struct, tarfile, threading, zipfile, zlib
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path, PureWindowsPath
@@ -19,7 +19,7 @@ from py7zr.exceptions import ArchiveError, DecompressionBombError
 
 from ..core import one_line, progress
 from ..files import full_path
-from .download import fetch, open_url, without_secrets
+from .download import fetch, open_url, read_note, without_secrets
 from .errors import (ARCHIVE_SIZES, Config, CorruptError, FileGoneError, room_in,
                                       SAME_LINE_AGAIN, UnsafeArchiveError)
 
@@ -282,15 +282,52 @@ def _archive_and_folder(url:str) -> tuple[str, str]: # of the archive, and of th
     shown = without_secrets(url)
     raise ValueError(f'{shown!r} does not end in the name of an archive, like planet_tiny.tgz.')
 
+# %% ../../nbs/get/06_archives.ipynb #e2f86c15
+def _address(url:str) -> str: return without_secrets(url).replace('//...@', '//')
+
+def _note_beside(folder:Path) -> tuple[Path, str]: # the note, and the address in it; '' where nobody knows
+    note = folder.with_name(f'.{folder.name}.json')
+    return note, str(read_note(note).get('url', ''))
+
+# %% ../../nbs/get/06_archives.ipynb #6c05e9f2
+def _is_there(folder:Path, url:str) -> bool:
+    "Is it there, and from `url` as far as is known? Raises `FileExistsError` if it came from elsewhere."
+    if not folder.is_dir(): return False
+    asked = _address(url)
+    came = _note_beside(folder)[1]
+    if not came:
+        print(one_line(f'{folder} was there already; nothing says from which address. If it is not the one '
+                       f'that you want, remove it; then {SAME_LINE_AGAIN}.'))
+    elif came.split('?')[0] != asked.split('?')[0]:
+        raise FileExistsError(one_line(
+            f'{folder} came from {came}, not from {asked}. Nothing was changed. If both are the same file, '
+            f'ask for the first; if not, name another folder as dest=, or remove this one; then '
+            f'{SAME_LINE_AGAIN}.'))
+    elif '?' in came + asked:
+        print(one_line(f'{folder} was there already; what follows the ? in its address was not compared.'))
+    return True
+
+# %% ../../nbs/get/06_archives.ipynb #f5b9c213
+def _claim(folder:Path, url:str, archive:Path) -> None:
+    "Note that `folder` will come from `url`. What waits beside `archive` and may be another's is thrown away."
+    asked = _address(url)
+    note, came = _note_beside(folder)
+    if came.split('?')[0] != asked.split('?')[0]:
+        shutil.rmtree(archive.parent)
+        (archive.parent/'work').mkdir(parents=True)
+    elif '?' in came + asked:
+        archive.unlink(missing_ok=True)
+    note.write_text(json.dumps(dict(url=asked)), encoding='utf-8')
+
 # %% ../../nbs/get/06_archives.ipynb #8e47cce4
 def untar_data(
     url:str,                 # one of `URLs`, or the address of another .tgz, .tar, .tar.7z or .zip
     dest:str|Path|None=None, # where the new folder goes; by default `Config.data_path()`
 ) -> Path: # the new folder, named like the archive
-    """Download an archive and unpack it, once: if the folder is there already, nothing is done.
+    """Download an archive and unpack it, once: if its folder is there already, nothing is done.
 
-    Raises a kind of `DataError`; `ValueError` for an address that does not end in a name. For the archives in
-    `URLs` the size is known, and checked.
+    Raises a kind of `DataError`; `ValueError` for an address that does not end in a name; `FileExistsError` if
+    the folder came from another address. For the archives in `URLs` the size is known, and checked.
 
     Parameters:
         url: one of `URLs`, or the address of another .tgz, .tar, .tar.7z or .zip
@@ -302,12 +339,13 @@ def untar_data(
     file, name = _archive_and_folder(url)
     dest = full_path(dest or Config.data_path())
     page = without_secrets(url)
-    if (dest/name).is_dir():
+    if _is_there(dest/name, url):
         clear_leftovers(dest, name)
         return dest/name
     gone = FileGoneError(f'{page} is not there any more.', page, "planet_data(source='synthetic')")
     with alone_in(dest, name) as staging:
-        if (dest/name).is_dir(): return dest/name # another process was faster
+        if _is_there(dest/name, url): return dest/name # another process was faster
+        _claim(dest/name, url, staging/file)
         refusals = dict.fromkeys((401, 403, 404, 410), gone)
         archive = fetch(partial(open_url, url), staging/file, page, refusals, ARCHIVE_SIZES.get(url))
         unpack(archive, staging/'work', _picture_or_text, page)

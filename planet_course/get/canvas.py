@@ -204,7 +204,7 @@ def ragged_hill(
     at:tuple,       # the point (x, y) of its top, 0 to 1
     radius:float,   # of its foot, in tiles
     rough:float,    # how ragged its edge is, 0: not at all
-    stretch:float,  # how many times longer than wide, along the grain of the fields
+    stretch:float,  # how many times longer along the grain of the fields; across it, as many shorter
     cells:float,    # bumps of the edge's noise across a tile
 ) -> np.ndarray:    # shape (s, s)
     """A ragged hill: 1 at the top, 0 about `radius` away, negative outside.
@@ -215,7 +215,7 @@ def ragged_hill(
         at: the point (x, y) of its top, 0 to 1
         radius: of its foot, in tiles
         rough: how ragged its edge is, 0: not at all
-        stretch: how many times longer than wide, along the grain of the fields
+        stretch: how many times longer along the grain of the fields; across it, as many shorter
         cells: bumps of the edge's noise across a tile
 
     Returns:

@@ -165,7 +165,7 @@ def refused(kind, name, data, fails, tmp_path, server):
     error = fails(kind, tmp_path/'new', planet_data, tmp_path/'new', source=archive)
     assert archive.read_bytes() == data and str(archive) in str(error)
     fails(kind, tmp_path/'untar', untar_data, server.plain(name, data), tmp_path/'untar')
-    assert {p for p in tmp_path.rglob('*') if p.is_file() and p.suffix != '.lock'} == {archive}
+    assert {p for p in tmp_path.rglob('*') if p.is_file() and p.name[0] != '.'} == {archive}
     archive.unlink()
     return error
 

@@ -356,3 +356,63 @@ def test_untar_data_leaves_out_what_is_hidden(hidden, tmp_path, server, capfd):
     folder = untar_data(url, tmp_path/'new')
     assert {file.relative_to(folder).as_posix() for file in folder.rglob('*')} == {'a.jpg'}
     assert 'left out 1 unexpected' in capfd.readouterr().out
+
+
+@pytest.fixture
+def black_and_white(server, tmp_path):
+    "Two data sets whose addresses end in one name, and the picture that each holds."
+    pictures = dict(black=b'black', white=b'white')
+    urls = [server.plain(f'{colour}/set.tar', pack({'set/a.png': picture}, '.tar')) for colour, picture in pictures.items()]
+    return *urls, lambda folder: (folder/'a.png').read_bytes()
+
+
+def test_untar_data_and_two_addresses_of_one_name(black_and_white, tmp_path):
+    "The second is not taken for the first: it says what to type, and each of these works."
+    black, white, picture = black_and_white
+    folder = untar_data(black, tmp_path)
+    before = snapshot(tmp_path)
+    with pytest.raises(FileExistsError) as e: untar_data(white, tmp_path)
+    assert snapshot(tmp_path) == before and picture(untar_data(black, tmp_path)) == b'black'
+    assert all(said in str(e.value) for said in (black, white, 'dest=', str(folder)))
+    assert picture(untar_data(white, dest=tmp_path/'other')) == b'white'
+    shutil.rmtree(folder)
+    assert picture(untar_data(white, tmp_path)) == b'white'
+    with pytest.raises(FileExistsError): untar_data(black, tmp_path)
+
+
+def test_untar_data_and_another_ending(server, tmp_path):
+    "A .zip and a .tar are two addresses as well."
+    urls = [server.plain(f'set{kind}', pack({'set/a.png': kind.encode()}, kind)) for kind in ('.tar', '.zip')]
+    untar_data(urls[0], tmp_path)
+    with pytest.raises(FileExistsError): untar_data(urls[1], tmp_path)
+
+
+def test_untar_data_and_a_folder_of_which_nothing_is_known(black_and_white, tmp_path, capfd):
+    "One that an older version made, or a hand: it is used, and one line says that nobody knows."
+    black, _, picture = black_and_white
+    lay({'set/a.png': b'mine'}, tmp_path/'new')
+    for _ in range(2):
+        assert picture(untar_data(black, tmp_path/'new')) == b'mine' and os.listdir(tmp_path/'new') == ['set']
+        assert capfd.readouterr().out.count('\n') == 1
+
+
+def test_untar_data_and_what_an_address_hides(black_and_white, tmp_path, capfd):
+    "Who signs in and what follows the ? may change, and are kept nowhere; that the second was not compared is said."
+    black, _, picture = black_and_white
+    signed = black.replace('http://', 'http://me:s3cret@') + '?key=s3cret'
+    folder = untar_data(signed, tmp_path)
+    assert capfd.readouterr().out == ''
+    for url in (black + '?key=renewed', black, signed):
+        assert untar_data(url, tmp_path) == folder and capfd.readouterr().out.count('\n') == 1
+    assert not [file for file in tmp_path.rglob('*') if file.is_file() and b's3cret' in file.read_bytes()]
+
+
+@pytest.mark.parametrize('again', ['white', 'black?of=white'])
+def test_untar_data_was_interrupted_at_another_address(again, black_and_white, server, tmp_path, monkeypatch):
+    "What waits from the first is not taken for the second."
+    black, white, picture = black_and_white
+    with monkeypatch.context() as patch:
+        patch.setattr(archives_module, 'unpack', lambda *_: 1/0)
+        with pytest.raises(ZeroDivisionError): untar_data(black + '?of=black', tmp_path)
+    if again != 'white': server.files['black/set.tar'] = server.files['white/set.tar']
+    assert picture(untar_data(white if again == 'white' else black + '?of=white', tmp_path)) == b'white'
