@@ -94,6 +94,11 @@ def sample_tgz(real_sample, tmp_path_factory):
     return file.read_bytes()
 
 
+def pytest_collection_modifyitems(items):
+    "The lesson first: one worker has it for half of the time, and nobody shall wait for it at the end."
+    items.sort(key=lambda item: item.path.name != 'test_lesson.py')
+
+
 def pytest_unconfigure(config):
     "One closing line that a person or a program can read."
     reporter = config.pluginmanager.get_plugin('terminalreporter')

@@ -1,5 +1,5 @@
 """Manners in a notebook and in a terminal: bars that vanish, nothing on standard error, documentation behind a question mark."""
-import ast, importlib, inspect, json, os, pty, subprocess, sys, termios, textwrap
+import ast, importlib, inspect, json, os, pty, signal, subprocess, sys, termios, textwrap
 
 import nbformat
 import pytest
@@ -142,6 +142,69 @@ def test_bars_in_a_terminal():
 def test_no_bars_in_a_file(capfd):
     exec(script, {})
     assert ''.join(capfd.readouterr()) == ''
+
+
+@pytest.fixture
+def cell(tmp_path, monkeypatch, capsys):
+    "Runs a line in a notebook's shell, with these names; it must stop by Ctrl-C. Gives what is shown."
+    monkeypatch.setenv('IPYTHONDIR', str(tmp_path/'ipython'))
+    from IPython.core.interactiveshell import InteractiveShell
+    def run(line, **names):
+        shell = InteractiveShell()
+        shell.push(names)
+        capsys.readouterr()
+        assert isinstance(shell.run_cell(line).error_in_exec, KeyboardInterrupt), 'Run all would go on'
+        return capsys.readouterr().out
+    return run
+
+
+def pressing(function, at=1):
+    "As `function`, but its `at`-th call has somebody press Ctrl-C."
+    calls = []
+    def press(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == at: signal.raise_signal(signal.SIGINT)
+        return function(*args, **kwargs)
+    return press
+
+
+def test_ctrl_c_while_tiles_are_drawn_is_one_line(cell, tmp_path, monkeypatch):
+    from planet_course.get import planet_synthetic, sample
+    monkeypatch.setattr(sample, 'render_tile', pressing(sample.render_tile, at=3))
+    said = cell('planet_synthetic(path, n=5, n_test=1, size=32)', planet_synthetic=planet_synthetic, path=tmp_path/'set')
+    assert said == f"stopped: 2 of 6 tiles are in {str(tmp_path/'set')!r}. The same line again goes on.\n"
+    assert not (tmp_path/'set'/'train_v2.csv').exists()
+    planet_synthetic(tmp_path/'set', n=5, n_test=1, size=32)
+
+
+def test_ctrl_c_while_the_cache_is_made_is_one_line(cell, tiles, tmp_path, monkeypatch):
+    from planet_course.tiles import cache as module, TileCache
+    cache = TileCache(sorted((tiles/'train-jpg').iterdir()), 32, folder=tmp_path/'.tiles')
+    decode = module.decode
+    monkeypatch.setattr(module, 'decode', pressing(decode, at=9))
+    said = cell('cache.build()', cache=cache)
+    assert said.startswith('stopped: the tile cache is not done') and said.count('\n') == 1
+    assert not [file for file in (tmp_path/'.tiles').iterdir() if file.name != '.lock']
+    monkeypatch.setattr(module, 'decode', decode)
+    assert len(cache.build().tensor) == 60
+
+
+def test_ctrl_c_while_a_batch_is_measured_is_one_line(cell, learn, monkeypatch):
+    from planet_course.train import suggest_bs
+    monkeypatch.setattr(learn.model, 'forward', pressing(learn.model.forward))
+    assert cell('suggest_bs(learn)', suggest_bs=suggest_bs, learn=learn).startswith('suggest_bs stopped: weights')
+
+
+@pytest.mark.parametrize('step', ['fetch', 'unpack'])
+def test_ctrl_c_while_something_is_downloaded_or_unpacked_is_one_line(step, cell, tmp_path, monkeypatch):
+    from planet_course.get import archives, untar_data
+    def arrives(get, file, *args):
+        file.write_bytes(b'')
+        return file
+    monkeypatch.setattr(archives, 'fetch', arrives)
+    monkeypatch.setattr(archives, step, pressing(arrives))
+    said = cell("untar_data('http://127.0.0.1:9/planet_tiny.tgz', folder)", untar_data=untar_data, folder=tmp_path)
+    assert said.startswith('stopped before planet_tiny was done') and said.count('\n') == 1
 
 
 source = r'''

@@ -27,7 +27,7 @@ from ..files import staged
 from ..train import check_thresh, differing_tensors, Learner, state_digest
 from ..nets import create_body, create_head
 
-# %% ../../nbs/answers/04_export.ipynb #c31b7257
+# %% ../../nbs/answers/04_export.ipynb #6f0d21ab
 _format = 2     # goes up when older readers would misunderstand a file
 _rgb = {'channels': RGB.channels, 'dtype': 'uint8', 'scale': RGB.scale}     # as JSON says it
 
@@ -36,10 +36,17 @@ def _as_format_2(facts:dict) -> dict:
     if facts['format'] != 1: return facts
     return {**facts, 'format': 2, 'size': tile_size(facts['size'])._asdict(), 'tile_format': _rgb}
 
+# %% ../../nbs/answers/04_export.ipynb #b8237c5e
+def _is_size(size) -> bool: # as `TileSize._asdict` gives it
+    if not isinstance(size, dict) or size.keys() != {'h', 'w', 'crop'}: return False
+    sides = (size['h'], size['w'])
+    return isinstance(size['crop'], bool) and all(type(side) is int and 1 <= side <= 8_192 for side in sides)
+
 def _are_stats(stats) -> bool:
     numbers = np.array(stats, float)
     return numbers.shape == (2, 3) and bool(np.isfinite(numbers).all() and (numbers[1] > 0).all())
 
+# %% ../../nbs/answers/04_export.ipynb #c31b7257
 def _header_faults(facts:dict) -> str:
     "What is wrong with a header; empty if nothing is. May raise anything for what has other types."
     if facts['format'] != _format:
@@ -47,9 +54,7 @@ def _header_faults(facts:dict) -> str:
                 f'this is {__version__}, which reads formats 1 and {_format}')
     classes, size, stats, cut = (facts[name] for name in ('classes', 'size', 'stats', 'cut'))
     names = isinstance(classes, list) and all(isinstance(c, str) for c in classes)
-    sides = [size['h'], size['w']]
-    fits = all(type(side) is int and 1 <= side <= 8_192 for side in sides)
-    wrong = {'size': not fits or not isinstance(size['crop'], bool),
+    wrong = {'size': not _is_size(size),
              'tile_format': facts['tile_format'] != _rgb,
              'classes': not names or not classes or len(set(classes)) != len(classes),
              'stats': stats is not None and not _are_stats(stats),

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 from py7zr.exceptions import ArchiveError, DecompressionBombError
 
-from ..core import one_line, progress
+from ..core import explained_stop, one_line, progress
 from ..files import full_path
 from .download import fetch, open_url, read_note, without_secrets
 from .errors import (ARCHIVE_SIZES, Config, CorruptError, FileGoneError, room_in,
@@ -228,7 +228,9 @@ def alone_in(
     """
     lock = FileLock(folder/f'.{name}.lock')
     staging = folder/f'.{name}.part'
-    with room_in(folder):
+    def left(): return (f'stopped before {name} was done. What has been downloaded is kept: the same line '
+                       'again goes on from there.')
+    with explained_stop(left), room_in(folder):
         folder.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=0)
@@ -309,7 +311,7 @@ def _is_there(folder:Path, url:str) -> bool:
 
 # %% ../../nbs/get/06_archives.ipynb #f5b9c213
 def _claim(folder:Path, url:str, archive:Path) -> None:
-    "Note that `folder` will come from `url`. What waits beside `archive` and may be another's is thrown away."
+    "Note that `folder` will come from `url`. What waits by `archive` for another is thrown away."
     asked = _address(url)
     note, came = _note_beside(folder)
     if came.split('?')[0] != asked.split('?')[0]:
@@ -326,7 +328,7 @@ def untar_data(
 ) -> Path: # the new folder, named like the archive
     """Download an archive and unpack it, once: if its folder is there already, nothing is done.
 
-    Raises a kind of `DataError`; `ValueError` for an address that does not end in a name; `FileExistsError` if
+    Raises a kind of `DataError`; `ValueError` for an address that ends in no name; `FileExistsError` if
     the folder came from another address. For the archives in `URLs` the size is known, and checked.
 
     Parameters:

@@ -6,7 +6,7 @@
 __all__ = ['planet_synthetic']
 
 # %% ../../nbs/get/03_sample.ipynb #c481edbd
-import errno, json, os, re, shutil
+import errno, json, os, re, shutil, signal
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from PIL import Image, ImageChops
 
-from ..core import progress as progress_bar
+from ..core import explained_stop, progress as progress_bar
 from ..files import full_path, staged
 from .layers import render_tile
 
@@ -156,6 +156,19 @@ def _claim(path:Path, plan:dict) -> None:
                 file.unlink()
     _write_text(path/'synthetic.json', json.dumps(plan))
 
+# %% ../../nbs/get/03_sample.ipynb #0a11a169
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    "Processes that are started inside never get a Ctrl-C; ours waits until the end of the block."
+    if not hasattr(signal, 'pthread_sigmask'):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
 # %% ../../nbs/get/03_sample.ipynb #b0a68481
 def _run(jobs:list, workers:int|None, progress:bool) -> None:
     "Do all `jobs`, in this process or in several."
@@ -169,7 +182,9 @@ def _run(jobs:list, workers:int|None, progress:bool) -> None:
         return
     try:
         with ProcessPoolExecutor(workers, mp_context=get_context('spawn')) as pool:
-            for _ in progress_bar(pool.map(_save, jobs, chunksize=8), **bar):
+            with _without_ctrl_c():
+                done = pool.map(_save, jobs, chunksize=8)
+            for _ in progress_bar(done, **bar):
                 pass
     except BrokenProcessPool:
         print("worker processes could not start (a script needs `if __name__ == '__main__':` around it); "
@@ -211,6 +226,13 @@ def _alone(path:Path) -> Iterator[None]:
     finally:
         lock.release()
 
+# %% ../../nbs/get/03_sample.ipynb #dc490217
+def _stopped(path:Path, plan:dict) -> str:
+    "What a Ctrl-C left."
+    total = plan['n'] + plan['n_test']
+    whole = total - len(_missing(path, plan)) if _read_plan(path) == plan else 0
+    return f'stopped: {whole:,} of {total:,} tiles are in {str(path)!r}. The same line again goes on.'
+
 # %% ../../nbs/get/03_sample.ipynb #0288179f
 def planet_synthetic(
     path:str|Path,          # folder to fill, made if missing; never one that holds other data
@@ -249,7 +271,7 @@ def planet_synthetic(
     path = full_path(path)
     if _done(path, plan): return path
     _check_ours(path)
-    with _alone(path):
+    with explained_stop(lambda: _stopped(path, plan)), _alone(path):
         _claim(path, plan)
         for folder in ['train-jpg', 'test-jpg'][:1 + (n_test > 0)]:
             (path/folder).mkdir(exist_ok=True)

@@ -18,7 +18,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from ..core import progress as progress_bar
+from ..core import explained_stop, progress as progress_bar
 from ..device import free_memory
 from ..files import staged, writable_folder
 from .image import (decode, NamedBytes, naming_the_picture, open_source, PictureRefused,
@@ -205,6 +205,8 @@ def _find(cache:'TileCache', file:Path, progress:bool) -> Tensor|None:
         return torch.from_numpy(mapped).view(cache.format.dtype).view(cache.shape)
 
 # %% ../../nbs/tiles/02_cache.ipynb #02736bf5
+_STOPPED = 'stopped: the tile cache is not done, and what was read is not kept. The same line reads it again.'
+
 class TileCache:
     """Tiles of one size as bytes in a memory-mapped file, decoded once, on first use.
 
@@ -261,7 +263,8 @@ class TileCache:
             itself
         """
         if self._tensor is None:
-            self._tensor = _open_tiles(self, progress)
+            with explained_stop(lambda: _STOPPED):
+                self._tensor = _open_tiles(self, progress)
         return self
 
     def __len__(self): return len(self.files)

@@ -13,7 +13,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from ..core import progress
+from ..core import explained_stop, progress
 from ..device import free_memory, keep_random_state, tuned_kernels
 from .optimizer import explained_errors, set_hypers
 from .recorder import FitRecord, too_few_points
@@ -149,7 +149,8 @@ def suggest_bs(
     Returns:
         a power of two
     """
-    with _left_unchanged(learn):
+    def left(): return 'suggest_bs stopped: weights, optimizer and random state are what they were.'
+    with explained_stop(left), _left_unchanged(learn):
         learn.model.train()
         xb, yb = (o.to(learn.device) for o in next(iter(learn.data.train_dl)))
         memory = free_memory(learn.device) if memory is None else memory    # now the tiles are there

@@ -14,7 +14,7 @@ from typing import Callable, Iterator, Sequence
 import torch
 from torch import nn, Tensor
 
-from ..core import one_line
+from ..core import explained_stop, one_line
 from ..device import keep_random_state
 from .checkpoint import differing_tensors, tensor_form
 
@@ -147,14 +147,6 @@ class HeldCtrlC:
             if mine:
                 signal.signal(signal.SIGINT, before)
 
-# %% ../../nbs/train/05_optimizer.ipynb #678f99ab
-def _one_line_stop(text:str) -> KeyboardInterrupt:
-    "A Ctrl-C that a notebook shows as one line."
-    def shown(): return [text]
-    stop = KeyboardInterrupt(text)
-    stop._render_traceback_ = shown     # IPython asks; a subclass would spoil a script's status 130
-    return stop
-
 # %% ../../nbs/train/05_optimizer.ipynb #8140fdbb
 @contextmanager
 def explained_errors(
@@ -166,8 +158,8 @@ def explained_errors(
         left: `() -> what a Ctrl-C left`, asked when one came
     """
     try:
-        yield
-    except KeyboardInterrupt: raise _one_line_stop(left()) from None
+        with explained_stop(left):
+            yield
     except torch.OutOfMemoryError as e:
         e.add_note('suggest_bs(learn) works out how many tiles fit. Use databunch(bs=...) with that.')
         raise

@@ -137,3 +137,16 @@ def test_a_script_without_a_guard_does_not_wait_for_itself(tmp_path):
     run = subprocess.run([sys.executable, tmp_path/'draw.py'], cwd=root, capture_output=True, text=True, timeout=120, check=True)
     assert 'going on in this process alone' in run.stdout
     assert len([*(tmp_path/'tiles'/'train-jpg').glob('*.jpg')]) == 3
+
+
+def test_ctrl_c_stops_all_workers_without_a_word_of_theirs(tmp_path):
+    "A terminal sends it to all of them. The script ends as after any Ctrl-C, and the next call goes on."
+    code = f"if __name__ == '__main__':\n    from planet_course.get import planet_synthetic\n    planet_synthetic({str(tmp_path/'set')!r}, n=4000, size=64, workers=2)"
+    (tmp_path/'draw.py').write_text(code)
+    run = subprocess.Popen([sys.executable, 'draw.py'], cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(root)}, stderr=subprocess.PIPE,
+                           text=True, start_new_session=True)
+    while not list(tmp_path.glob('set/train-jpg/*.jpg')): assert run.poll() is None
+    os.killpg(run.pid, signal.SIGINT)
+    said = run.communicate(timeout=60)[1]
+    assert run.returncode == -signal.SIGINT and said.count('Traceback') == 1, said
+    assert 'of 4,000 tiles are in' in said.splitlines()[-1]
