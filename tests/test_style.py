@@ -31,6 +31,24 @@ def test_a_chapter_is_no_book(file):
     assert lines <= MODULE, f'{lines} exported lines: two chapters'
 
 
+def weight(node):
+    "Lines of code of a top-level statement: of a class those of its methods, and its fields."
+    if isinstance(node, Function): return length(node)
+    if not isinstance(node, ast.ClassDef): return node.end_lineno - node.lineno + 1
+    doc = ast.get_docstring(node) is not None
+    return 1 + sum(map(weight, node.body[doc:]))
+
+
+@pytest.mark.parametrize('file', chapters, ids=lambda p: p.stem)
+def test_a_long_cell_is_one_thing(file):
+    "Several functions in a cell fit on a screen together, or prose stands between them."
+    for source in exported(file):
+        nodes = ast.parse(source).body
+        things = [node.name for node in nodes if isinstance(node, Function | ast.ClassDef)]
+        lines = sum(map(weight, nodes))
+        assert lines <= FUNCTION or len(things) < 2, f'{", ".join(things)}: {lines} lines in one cell'
+
+
 def may_share(node, block):
     "`if x: return y` in one line; a function or class whose body is one expression."
     jump = isinstance(block[0], ast.Return | ast.Raise | ast.Continue | ast.Break | ast.Pass)

@@ -288,7 +288,7 @@ def _attempt(
     if known['length'] and part.stat().st_size < known['length']: raise requests.ConnectionError('it was cut')
     return known
 
-# %% ../../nbs/get/05_download.ipynb #5eca788b
+# %% ../../nbs/get/05_download.ipynb #1fd07a8e
 def _digest(part:Path, kind:str) -> bytes:
     with open(part, 'rb') as f:
         return hashlib.file_digest(f, kind).digest()
@@ -307,6 +307,7 @@ def _fault(part:Path, facts:dict, size:int|None, most:int, sha256:str) -> str|No
     md5 = base64.b64encode(_digest(part, 'md5')).decode()
     return None if md5 == facts['md5'] else f'its md5 is {md5}, and the server announced {facts["md5"]}'
 
+# %% ../../nbs/get/05_download.ipynb #5eca788b
 def fetch(
     get:Callable,       # called with headers to send: an open `requests.Response`
     file:Path,          # where to; its folder exists

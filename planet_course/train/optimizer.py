@@ -90,15 +90,13 @@ def model_summary(
         a table: layer, output shape, parameters, trainable
     """
     lines = []
-    hooks = []
     was_training = model.training
     def note(module, _, out):
         own = list(module.parameters(recurse=False))
         shape = list(out.shape[1:]) if isinstance(out, Tensor) else ''
         lines.append((type(module).__name__, shape, f'{_how_many(own):,}', any(p.requires_grad for p in own)))
-    for module in model.modules():
-        if not list(module.children()):
-            hooks.append(module.register_forward_hook(note))
+    leaves = [module for module in model.modules() if not list(module.children())]
+    hooks = [leaf.register_forward_hook(note) for leaf in leaves]
     try:
         with torch.no_grad():
             model.eval()(xb[:1])
