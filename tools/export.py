@@ -77,11 +77,11 @@ def written(parts:dict[str, dict|str], indent:str) -> list[str]:
 
 
 def public(tree:ast.Module):
-    "Functions, classes and methods with a docstring in lines of its own, but for those with an underscore."
+    "Functions, classes and methods with a docstring in lines of its own; none with an underscore, but what such a class hands on."
     for node in tree.body:
         inner = node.body if isinstance(node, ast.ClassDef) else []
         for n in [node, *inner]:
-            if not isinstance(n, Function|ast.ClassDef) or n.name.startswith('_') or node.name.startswith('_'): continue
+            if not isinstance(n, Function|ast.ClassDef) or n.name.startswith('_'): continue
             if ast.get_docstring(n) is not None and n.body[0].lineno > n.lineno: yield n
 
 

@@ -87,20 +87,33 @@ class _Splits:
         valid_pct:float=0.2, # share kept for validation, 0 to below 1
         seed:int|None=42,    # fixes the choice; None: another one every time
     ) -> 'ItemLists':
-        "A random share for validation, the rest for training."
+        """A random share for validation, the rest for training.
+
+        Parameters:
+            valid_pct: share kept for validation, 0 to below 1
+            seed: fixes the choice; None: another one every time
+        """
         return self._split(*_rand_split(len(self), valid_pct, seed))
 
     def split_by_idx(self,
         valid_idx:Sequence[int]|Sequence[bool], # rows for validation, or True for each of them and else False
     ) -> 'ItemLists':
-        "The given rows for validation, the rest for training. Raises `ValueError` for rows there are not."
+        """The given rows for validation, the rest for training. Raises `ValueError` for rows there are not.
+
+        Parameters:
+            valid_idx: rows for validation, or True for each of them and else False
+        """
         valid = _row_numbers(valid_idx, len(self))
         return self._split(np.setdiff1d(np.arange(len(self)), valid), valid)
 
     def split_from_df(self,
         col:int|str='is_valid', # the column: True or 1 for validation, False or 0 for training
     ) -> 'ItemLists':
-        "By a column of the tiles' table. Raises `ValueError` for a column of something else."
+        """By a column of the tiles' table. Raises `ValueError` for a column of something else.
+
+        Parameters:
+            col: the column: True or 1 for validation, False or 0 for training
+        """
         if self.df is None: raise ValueError('no table came with these tiles: use split_by_idx.')
         cure = "Make such a column: df['is_valid'] = df['part'] == 'valid', for instance."
         return self.split_by_idx(truth_values(column_of(self.df, col), cure))
@@ -109,7 +122,12 @@ class _Splits:
         train:str='train', # the folder below the path with the training tiles
         valid:str='valid', # the folder with the validation tiles
     ) -> 'ItemLists':
-        "By the first folder below the path; tiles elsewhere are left out, and a line says so."
+        """By the first folder below the path; tiles elsewhere are left out, and a line says so.
+
+        Parameters:
+            train: the folder below the path with the training tiles
+            valid: the folder with the validation tiles
+        """
         top = [Path(os.path.relpath(f, self.path)).parts[0] for f in self.files]
         gone = [name for name in (train, valid) if name not in top]
         if gone:
