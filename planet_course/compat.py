@@ -4,17 +4,19 @@
 
 # %% auto #0
 __all__ = ['ImageMultiDataset', 'ImageClassificationDataset', 'SegmentationDataset', 'ObjectDetectDataset', 'DatasetType',
-           'ImageList', 'ImageItemList', 'ImageFileList', 'SegmentationItemList', 'ObjectItemList', 'PointsItemList',
-           'create_cnn', 'cnn_learner', 'unet_learner', 'load_learner', 'ImageDataBunch', 'np', 'pd', 'plt', 'torch',
-           'nn', 'Path', 'partial', 'models', 'imagenet_stats', 'seed_everything', 'untar_data', 'URLs', 'Config',
-           'planet_data', 'get_transforms', 'accuracy', 'accuracy_thresh', 'fbeta', 'Learner', 'get_annotations',
-           'bb_pad_collate', 'export_model', 'Predictor', 'submission', 'tta']
+           'LabelLists', 'ItemLists', 'ImageList', 'ImageItemList', 'ImageFileList', 'SegmentationItemList',
+           'ObjectItemList', 'PointsItemList', 'create_cnn', 'cnn_learner', 'unet_learner', 'load_learner',
+           'ImageDataBunch', 'np', 'pd', 'plt', 'torch', 'nn', 'Path', 'partial', 'models', 'imagenet_stats',
+           'seed_everything', 'untar_data', 'URLs', 'Config', 'planet_data', 'get_transforms', 'accuracy',
+           'accuracy_thresh', 'fbeta', 'Learner', 'get_annotations', 'bb_pad_collate', 'export_model', 'Predictor',
+           'submission', 'tta']
 
 # %% ../nbs/09_compat.ipynb #90c7fa54
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import partial
+from functools import cached_property, partial, wraps
+from operator import attrgetter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -31,8 +33,7 @@ from .tiles import get_transforms
 from .core import imagenet_stats
 from .device import seed_everything
 from .files import writable_folder
-from .data import (as_item_list, bb_pad_collate, DataBunch, EmptyLabel, get_annotations,
-                                ImageList as _TodaysList, ItemLists, LabelList, LabelLists, read_table)
+from .data import bb_pad_collate, column_of, get_annotations, LabelList, later_step, read_table
 from .get import Config, planet_data, untar_data, URLs
 from .train import accuracy, accuracy_thresh, fbeta, Learner
 from .answers import export_model, Predictor, submission, tta
@@ -60,24 +61,24 @@ class DatasetType(StrEnum):
 # %% ../nbs/09_compat.ipynb #19d5779b
 class _Dataset(NamedTuple):
     "A data set class of the notes."
-    name: str       # as the notes have it
-    items: type     # the list class that says the same today
+    name: str   # as the notes have it
+    kind: type  # what a target is
 
-ImageMultiDataset = _Dataset('ImageMultiDataset', _TodaysList)
-ImageClassificationDataset = _Dataset('ImageClassificationDataset', _TodaysList)
-SegmentationDataset = _Dataset('SegmentationDataset', _data.SegmentationItemList)
-ObjectDetectDataset = _Dataset('ObjectDetectDataset', _data.ObjectItemList)
+ImageMultiDataset = _Dataset('ImageMultiDataset', _data.MultiCategory)
+ImageClassificationDataset = _Dataset('ImageClassificationDataset', _data.Category)
+SegmentationDataset = _Dataset('SegmentationDataset', _data.Mask)
+ObjectDetectDataset = _Dataset('ObjectDetectDataset', _data.Boxes)
 
 _frozen = dataclass(frozen=True, repr=False, eq=False)
 
 # %% ../nbs/09_compat.ipynb #fcf5d321
-def _delim(label_delim:str|None, sep:str|None) -> str|None:
-    "Today's `label_delim` from either spelling. Raises `ValueError` if both are given and differ."
-    if sep is None: return label_delim
-    if label_delim not in (None, sep):
-        raise ValueError(f'sep={sep!r}, label_delim={label_delim!r}: two names of one thing; give one.')
-    _tell_once('sep=', 'label_delim=')
-    return sep
+def _either(old:str, given, today:str, value, default=None):
+    "The value of a parameter with two names. Raises `ValueError` if both are given and differ."
+    if given is None: return default if value is None else value
+    if value not in (None, given):
+        raise ValueError(f'{old}={given!r}, {today}={value!r}: two names of one thing; give one.')
+    _tell_once(f'{old}=', f'{today}=')
+    return given
 
 # %% ../nbs/09_compat.ipynb #a2aed159
 def _how(method:str, classes:Sequence[str]|None, *args) -> Callable: # `(ItemLists, classes) -> LabelLists`
@@ -85,166 +86,263 @@ def _how(method:str, classes:Sequence[str]|None, *args) -> Callable: # `(ItemLis
     return lambda lists, later: getattr(lists, method)(*args, classes=classes if later is None else later)
 
 # %% ../nbs/09_compat.ipynb #0d963f0e
+def _list_of(kind:type|None) -> type: # a list class
+    "Today's list of pictures with targets of a kind."
+    others = _data.SegmentationItemList, _data.ObjectItemList, _data.PointsItemList
+    return {items.kind: items for items in others}.get(kind, _data.ImageList)
+
+# %% ../nbs/09_compat.ipynb #d0a9d612
 def _tell_datasets(dataset:_Dataset|None) -> None:
     "The lines for `datasets`. Raises `TypeError` for a class that the notes do not have."
     if not isinstance(dataset, _Dataset|None):
         raise TypeError(f'datasets({dataset}): give a name as SegmentationDataset, or nothing.')
     _tell_once('datasets', 'label_from_df, label_from_folder or label_from_func, after the split,')
     if dataset:
-        _tell_once(dataset.name, dataset.items.__name__)
+        _tell_once(dataset.name, _list_of(dataset.kind).__name__)
 
 # %% ../nbs/09_compat.ipynb #8355ba77
-def _todays(lists, dataset:_Dataset|None=None) -> ItemLists: # `lists`: split, labelled or not
+def _todays(split, dataset:_Dataset|None=None) -> _data.ItemLists:
     "Today's split list, of the class that is meant. Raises `ValueError` where two classes are meant."
-    old = lists.items
-    items = dataset.items if dataset and not old.kind else old._items
-    if dataset and items.kind is not dataset.items.kind:
+    old = split.items
+    items = _list_of(old.kind or (dataset and dataset.kind))
+    if dataset and items is not _list_of(dataset.kind):
         raise ValueError(f'{type(old).__name__} and datasets({dataset.name}) are two kinds of targets; leave '
                          'out one of them.')
-    return ItemLists(items(old.files, old.path, old.df), lists.train_idx, lists.valid_idx)
+    return _data.ItemLists(items(old.files, old.path, old.df), split.train_idx, split.valid_idx)
 
 # %% ../nbs/09_compat.ipynb #0f6e2b7d
-@_frozen
-class _LabelLists(LabelLists):
-    "Labelled lists that may still be asked for `datasets`."
-    lists: '_ItemLists|None' = None     # what was labelled
-    how: Callable|None = None           # as for `_Older`
-
-    def datasets(self, dataset:_Dataset|None=None, classes:Sequence[str]|None=None) -> LabelLists:
-        "Labelled again where the old data set class, or `classes`, asks for something else."
-        _tell_datasets(dataset)
-        lists = _todays(self.lists, dataset)
-        if classes is None and lists.items.kind is self.items.kind: return self
-        return replace(self.how(lists, classes), test_items=self.test_items)
+def _check_kind(dataset:_Dataset|None, made:_data.LabelLists) -> None:
+    "Raises `ValueError` if tiles have one label where the data set class says several, or several for one."
+    if dataset is None or made.kind is dataset.kind: return
+    where = f'datasets({dataset.name}), but a tile has'
+    if dataset is ImageMultiDataset:
+        raise ValueError(f"{where} one label, as {made.labels[0]!r}. Give sep=' ' with the labels, or a list "
+                         'from label_from_func; if one is right, write datasets(ImageClassificationDataset).')
+    raise ValueError(f'{where} several, as {made.labels[0]}. Write datasets(ImageMultiDataset); if one is '
+                     'right, leave sep= out, or give one name from label_from_func.')
 
 # %% ../nbs/09_compat.ipynb #7a3f91c2
-class _ItemLists(ItemLists):
-    "A split list whose `label_from_df` knows `sep`, and which can end as generation 1 does."
-    def _labelled(self, how:Callable) -> LabelLists:
-        made = how(_todays(self), None)
-        values = {f.name: getattr(made, f.name) for f in fields(made)}
-        return _LabelLists(**values, lists=self, how=how)
+class _Labels:
+    "How to label, as the notes say it; nothing is looked up before labels are needed."
+    def label_from_df(self,
+        cols:int|str|Sequence=1,         # column with the labels; a list: columns of 0 and 1, one a label
+        label_delim:str|None=None,       # what separates the labels of a tile; None: a tile has one
+        classes:Sequence[str]|None=None, # the vocabulary; None: all labels that occur, sorted
+        sep:str|None=None,               # the old name of `label_delim`
+    ):                                   # a new list, or split list, with the labels asked for
+        """Labels from the table that the tiles came from.
 
-    def label_from_df(self, cols:int|str=1, label_delim:str|None=None, classes:Sequence[str]|None=None,
-                      sep:str|None=None) -> LabelLists: # sep: the old name of label_delim
-        """Labels from the table that the tiles came from; for the parameters see `ItemLists`.
+        Parameters:
+            cols: column with the labels; a list: columns of 0 and 1, one a label
+            label_delim: what separates the labels of a tile; None: a tile has one
+            classes: the vocabulary; None: all labels that occur, sorted
+            sep: the old name of `label_delim`
 
         Returns:
-            sep: the old name of label_delim
+            a new list, or split list, with the labels asked for
         """
-        return self._labelled(_how('label_from_df', classes, cols, _delim(label_delim, sep)))
+        delim = _either('sep', sep, 'label_delim', label_delim)
+        return self._asked(_how('label_from_df', classes, cols, delim))
 
-    def label_from_folder(self, classes:Sequence[str]|None=None) -> LabelLists:
-        "The folder's name is the label."
-        return self._labelled(_how('label_from_folder', classes))
+    def label_from_folder(self,
+        classes:Sequence[str]|None=None, # the vocabulary; None: all labels that occur, sorted
+    ):                                   # a new list, or split list, with the labels asked for
+        """The name of a tile's folder is its label.
 
-    def label_from_func(self, func:Callable, classes:Sequence[str]|None=None) -> LabelLists:
-        "Labels from a function of the file, see `ItemLists`."
-        return self._labelled(_how('label_from_func', classes, func))
+        Parameters:
+            classes: the vocabulary; None: all labels that occur, sorted
 
-    def add_test_folder(self, test_folder:str='test') -> ItemLists:
-        "The test tiles of generation 1, which names them before `datasets`."
-        ask = self._asked('add_test_folder')
-        def how(lists, classes): return ask(lists, classes).add_test_folder(test_folder)
-        return replace(self, items=replace(self.items, how=how))
+        Returns:
+            a new list, or split list, with the labels asked for
+        """
+        return self._asked(_how('label_from_folder', classes))
 
-    def datasets(self, dataset:_Dataset|None=None, classes:Sequence[str]|None=None) -> LabelLists:
-        "Label as was asked before the split, for the old data set class; None: as the list's class says."
+    def label_from_func(self,
+        func:Callable,                   # file (a `Path`) to its label, a list of labels, or another target
+        classes:Sequence[str]|None=None, # the vocabulary; None: all labels that occur, sorted
+    ):                                   # a new list, or split list, with the labels asked for
+        """Labels from a function of the file.
+
+        Parameters:
+            func: file (a `Path`) to its label, a list of labels, or another target
+            classes: the vocabulary; None: all labels that occur, sorted
+
+        Returns:
+            a new list, or split list, with the labels asked for
+        """
+        return self._asked(_how('label_from_func', classes, func))
+
+# %% ../nbs/09_compat.ipynb #e4a93425
+class LabelLists(_Labels, _data.LabelLists):
+    "Split lists that are labelled when something needs the labels; until then `datasets` may say their kind."
+    def __init__(self, split:'ItemLists', how:Callable, tests:tuple=()): # the base is frozen: no `self.x = x`
+        vars(self).update(vars(_todays(split)), split=split, how=how, tests=tests)
+
+    labels, classes, kind, test_items, transform, databunch = (
+        property(attrgetter(f'made.{name}'), doc='As of `data.LabelLists`.')
+        for name in ('labels', 'classes', 'kind', 'test_items', 'transform', 'databunch'))
+
+    @cached_property
+    def made(self) -> _data.LabelLists: return self._label(_todays(self.split), None)
+
+    def _label(self, lists:_data.ItemLists, classes:Sequence[str]|None) -> _data.LabelLists:
+        made = self.how(lists, classes)
+        for tiles in self.tests:
+            made = made.add_test(tiles)
+        return made
+
+    def _asked(self, how:Callable): return LabelLists(self.split, how, self.tests)
+
+    def add_test(self,
+        items:Sequence,                  # tiles, an `ImageList`, or their files
+    ) -> 'LabelLists':                   # new lists with these test tiles
+        """Tiles to predict for, in place of others.
+
+        Parameters:
+            items: tiles, an `ImageList`, or their files
+
+        Returns:
+            new lists with these test tiles
+        """
+        return LabelLists(self.split, self.how, (*self.tests, self.items.as_list(items)))
+
+    def datasets(self,
+        dataset:_Dataset|None=None,      # `SegmentationDataset`, for instance; None: as the list's class says
+        classes:Sequence[str]|None=None, # the vocabulary, in place of one that came with the labels
+    ) -> _data.LabelLists:               # today's labelled lists
+        """Label, for an old data set class. Raises `ValueError` if list or labels are of another kind.
+
+        Parameters:
+            dataset: `SegmentationDataset`, for instance; None: as the list's class says
+            classes: the vocabulary, in place of one that came with the labels
+
+        Returns:
+            today's labelled lists
+        """
         _tell_datasets(dataset)
-        return self._asked('datasets')(_todays(self, dataset), classes)
+        lists = _todays(self.split, dataset)
+        as_is = classes is None and lists.items.kind is self.items.kind
+        made = self.made if as_is else self._label(lists, classes)
+        _check_kind(dataset, made)
+        return made
 
-    def _asked(self, step:str) -> Callable:
-        "What was asked before the split. Raises `ValueError` if nothing was."
-        if self.items.how is None:
-            raise ValueError(f'{step} has nothing to label with: call label_from_csv, _df, _folder or '
-                                 '_func before it. For labels after the split, datasets is not needed.')
-        return self.items.how
+# %% ../nbs/09_compat.ipynb #43671946
+class ItemLists(_Labels, _data.ItemLists):
+    "A split list that can be labelled as the notes do it."
+    def _asked(self, how:Callable): return LabelLists(self, how)
 
-    def _next(self, step:str):
-        "A step of the labelled lists; of today's split lists, which raise, if no label was asked for."
-        return getattr(self.items.how(_todays(self), None) if self.items.how else _todays(self), step)
+    datasets, add_test, add_test_folder = (later_step(o, 'label')
+                                           for o in ('datasets', 'add_test', 'add_test_folder'))
 
-    transform = property(lambda self: self._next('transform'), doc='As of `LabelLists`.')
-    databunch = property(lambda self: self._next('databunch'), doc='As of `LabelLists`.')
-    add_test = property(lambda self: self._next('add_test'), doc='As of `LabelLists`.')
+# %% ../nbs/09_compat.ipynb #4792bdfa
+def _check_label_col(df:pd.DataFrame, cols:int|str, label_col:int|str) -> None:
+    "Raises `ValueError` if the labels' column is that of the tiles' names."
+    names = column_of(df, cols)
+    if column_of(df, label_col).equals(names):
+        raise ValueError(f"column {names.name!r} holds the tiles' names, not labels: give label_col=, one of "
+                         f'{[name for name in df.columns if name != names.name]}.')
 
 # %% ../nbs/09_compat.ipynb #d8623162
 @_frozen
-class _Older:
+class _Older(_Labels):
     "The old methods of a list; it stands before one of today's list classes."
-    how: Callable|None = None   # `(ItemLists, classes) -> LabelLists`: generation 1 asks before the split
-    _items = _TodaysList        # today's class
-    _today = None               # what that is called, where the name is another
+    how: Callable|None = None   # `(ItemLists, classes) -> LabelLists`, if labels were asked for
 
-    def __post_init__(self):
-        if self._today:
-            _tell_once(type(self).__name__, self._today)
+    def _asked(self, how:Callable): return replace(self, how=how)
 
-    def _split(self, train_idx, valid_idx): return _ItemLists(self, train_idx, valid_idx)
+    def _split(self, train_idx, valid_idx):
+        split = ItemLists(self, train_idx, valid_idx)
+        return LabelLists(split, self.how) if self.how else split
 
-    def label_from_df(self, cols:int|str=1, label_delim:str|None=None, classes:Sequence[str]|None=None,
-                      sep:str|None=None) -> _TodaysList: # sep: the old name of label_delim
-        """Labels from the table; for the parameters see `ItemLists`.
+    def label_from_csv(self,
+        csv:str,                     # the table's file name, below the path
+        header:str|int|None='infer', # the line with the headings; None: there is none, columns have numbers
+        fn_col:int|str|None=None,    # the old name of `cols`
+        label_col:int|str=1,         # number or name of the column with the labels
+        sep:str|None=None,           # the old name of `label_delim`
+        folder:str='.',              # the tiles' folder, below the path
+        suffix:str='',               # what follows a name, '.jpg' for instance
+        label_delim:str|None=None,   # what separates the labels of a tile; None: a tile has one
+        cols:int|str|None=None,      # number or name of the column with the tiles' names; None: the first
+    ):                               # a list of these tiles, with the labels asked for
+        """Tiles and labels from a table below the path, whatever was in the list before. Raises as `from_csv`.
+
+        Parameters:
+            csv: the table's file name, below the path
+            header: the line with the headings; None: there is none, columns have numbers
+            fn_col: the old name of `cols`
+            label_col: number or name of the column with the labels
+            sep: the old name of `label_delim`
+            folder: the tiles' folder, below the path
+            suffix: what follows a name, '.jpg' for instance
+            label_delim: what separates the labels of a tile; None: a tile has one
+            cols: number or name of the column with the tiles' names; None: the first
 
         Returns:
-            sep: the old name of label_delim
+            a list of these tiles, with the labels asked for
         """
-        return replace(self, how=_how('label_from_df', classes, cols, _delim(label_delim, sep)))
-
-    def label_from_folder(self, classes:Sequence[str]|None=None) -> _TodaysList:
-        "The folder's name is the label."
-        return replace(self, how=_how('label_from_folder', classes))
-
-    def label_from_func(self, func:Callable, classes:Sequence[str]|None=None) -> _TodaysList:
-        "Labels from a function of the file, see `ItemLists`."
-        return replace(self, how=_how('label_from_func', classes, func))
-
-    def label_from_csv(self, csv:str, header:str|int|None='infer', fn_col:int|str=0, label_col:int|str=1,
-                       sep:str|None=None, folder:str='.', suffix:str='') -> _TodaysList:
-        "Tiles and labels from a table below the path, whatever was in the list before; see `from_csv`."
         _tell_once('label_from_csv', 'ImageList.from_csv')
+        cols = _either('fn_col', fn_col, 'cols', cols, default=0)
         df = read_table(self.path/csv, header=header)
-        return type(self).from_df(df, self.path, fn_col, folder, suffix).label_from_df(label_col, sep=sep)
+        items = type(self).from_df(df, self.path, cols, folder, suffix)
+        _check_label_col(df, cols, label_col)
+        return items.label_from_df(label_col, label_delim, sep=sep)
 
-    def random_split_by_pct(self, valid_pct:float=0.2, seed:int|None=None) -> ItemLists:
-        "A random share for validation; without a seed it is 42, for nothing global is seeded here."
+    def random_split_by_pct(self,
+        valid_pct:float=0.2, # share kept for validation, 0 to below 1
+        seed:int|None=None,  # fixes the choice; None: 42, for nothing global is seeded here
+    ):                       # the split list
+        """A random share for validation, the rest for training.
+
+        Parameters:
+            valid_pct: share kept for validation, 0 to below 1
+            seed: fixes the choice; None: 42, for nothing global is seeded here
+
+        Returns:
+            the split list
+        """
         _tell_once('random_split_by_pct', 'split_by_rand_pct')
         return self.split_by_rand_pct(valid_pct, 42 if seed is None else seed)
 
 # %% ../nbs/09_compat.ipynb #2f448e2d
 @_frozen
-class ImageList(_Older, _TodaysList): "Pictures, and the old methods."
+class ImageList(_Older, _data.ImageList): "Pictures, and the old methods."
 
 @_frozen
 class ImageItemList(ImageList):
     "Generation 2's name of `ImageList`."
-    _today = 'ImageList'
+    def __post_init__(self): _tell_once(type(self).__name__, 'ImageList')
 
 class ImageFileList(ImageItemList): "Generation 1's name of `ImageList`."
 
 # %% ../nbs/09_compat.ipynb #6a107a9d
 @_frozen
-class SegmentationItemList(_Older, _data.SegmentationItemList):
-    "Tiles with masks, and the old methods."
-    _items = _data.SegmentationItemList
-
+class SegmentationItemList(_Older, _data.SegmentationItemList): "Tiles with masks, and the old methods."
 @_frozen
-class ObjectItemList(_Older, _data.ObjectItemList):
-    "Tiles with boxes, and the old methods."
-    _items = _data.ObjectItemList
-
+class ObjectItemList(_Older, _data.ObjectItemList): "Tiles with boxes, and the old methods."
 @_frozen
-class PointsItemList(_Older, _data.PointsItemList):
-    "Tiles with points, and the old methods."
-    _items = _data.PointsItemList
+class PointsItemList(_Older, _data.PointsItemList): "Tiles with points, and the old methods."
 
 # %% ../nbs/09_compat.ipynb #94e31f8c
 class _Learner(Learner):
     "A learner that also knows `get_preds(ds_type=...)` and `export()`."
     def __init__(self, learn:Learner): vars(self).update(vars(learn))   # one state, seen by both
 
-    def get_preds(self, dl=None, logits:bool=False, ds_type:str|None=None) -> tuple[Tensor, Tensor|None]:
-        "As `Learner.get_preds`, also for a `DatasetType`. Raises `ValueError` for a part that there is not."
+    def get_preds(self,
+        dl=None,               # batches, or a `DatasetType`; None: the validation tiles
+        logits:bool=False,     # raw outputs instead of probabilities
+        ds_type:str|None=None, # a `DatasetType`, in place of `dl`
+    ) -> tuple[Tensor, Tensor|None]: # probabilities (n, c), and targets or None, on the CPU
+        """As `Learner.get_preds`, also for a `DatasetType`. Raises `ValueError` for a part that there is not.
+
+        Parameters:
+            dl: batches, or a `DatasetType`; None: the validation tiles
+            logits: raw outputs instead of probabilities
+            ds_type: a `DatasetType`, in place of `dl`
+
+        Returns:
+            probabilities (n, c), and targets or None, on the CPU
+        """
         ds_type = dl if isinstance(dl, str) else ds_type
         if ds_type is not None:
             _tell_once('get_preds(ds_type=...)', 'get_preds(data.test_dl()), or get_preds() for validation, '
@@ -254,15 +352,40 @@ class _Learner(Learner):
             dl = data.valid_dl if part == 'valid' else data.test_dl(getattr(data, f'{part}_ds'))
         return super().get_preds(dl, logits)
 
-    def export(self, file:str='export.safetensors') -> Path:
-        "Write the model to a file in the data's folder. Raises as `export_model` does."
+    def export(self,
+        file:str='export.safetensors', # the file's name, below the data's folder
+    ) -> Path:                         # the file
+        """Write the model to a file in the data's folder. Raises as `export_model` does.
+
+        Parameters:
+            file: the file's name, below the data's folder
+
+        Returns:
+            the file
+        """
         _tell_once('learn.export()', 'export_model(learn, file)')
         return export_model(self, writable_folder(self.data.path)/file)
 
 # %% ../nbs/09_compat.ipynb #326d6073
-def create_cnn(data, arch:Callable, pretrained:bool=True, weights:str|Path|None=None, metrics=None,
-               ps:float=0.5, wd:float=0.01) -> Learner: # with the notes' `get_preds` and `export`
-    """A learner for pictures; for the parameters, and more of them, see `nets.create_cnn`.
+def create_cnn(
+    data,                       # a `DataBunch`, with `c` classes
+    arch:Callable|str,          # function that makes the network, like `models.resnet50`; or its name
+    pretrained:bool=True,       # start from ImageNet weights, frozen
+    weights:str|Path|None=None, # a file to start from instead, frozen too
+    metrics=None,               # one function of logits and targets, or several; None: as of today's
+    ps:float=0.5,               # dropout in the head, 0 to below 1
+    wd:float=0.01,              # weight decay, 0 or more
+) -> Learner:                   # with the notes' `get_preds` and `export`
+    """A learner for pictures. `nets.create_cnn` has more parameters.
+
+    Parameters:
+        data: a `DataBunch`, with `c` classes
+        arch: function that makes the network, like `models.resnet50`; or its name
+        pretrained: start from ImageNet weights, frozen
+        weights: a file to start from instead, frozen too
+        metrics: one function of logits and targets, or several; None: as of today's
+        ps: dropout in the head, 0 to below 1
+        wd: weight decay, 0 or more
 
     Returns:
         with the notes' `get_preds` and `export`
@@ -270,20 +393,29 @@ def create_cnn(data, arch:Callable, pretrained:bool=True, weights:str|Path|None=
     return _Learner(nets.create_cnn(data, arch, pretrained, weights, metrics=metrics, ps=ps, wd=wd))
 
 # %% ../nbs/09_compat.ipynb #f6b66977
-def cnn_learner(data, arch:Callable, pretrained:bool=True, weights:str|Path|None=None, metrics=None,
-                ps:float=0.5, wd:float=0.01) -> Learner: # see `create_cnn`
-    """Generation 3's name of `create_cnn`.
-
-    Returns:
-        see `create_cnn`
-    """
+@wraps(create_cnn)
+def cnn_learner(data, arch, pretrained=True, weights=None, metrics=None, ps=0.5, wd=0.01):
     _tell_once('cnn_learner', 'create_cnn')
     return create_cnn(data, arch, pretrained, weights, metrics, ps, wd)
 
 # %% ../nbs/09_compat.ipynb #0b602e2d
-def unet_learner(data, arch:Callable, pretrained:bool=True, weights:str|Path|None=None, metrics=None,
-                 wd:float=0.01) -> Learner: # with the notes' `get_preds`
-    """A learner for masks; for the parameters, and more of them, see `nets.unet_learner`.
+def unet_learner(
+    data,                       # a `DataBunch` of masks, with `c` classes
+    arch:Callable|str,          # function that makes the network, like `models.resnet34`; or its name
+    pretrained:bool=True,       # start from ImageNet weights, frozen
+    weights:str|Path|None=None, # a file to start from instead, frozen too
+    metrics=None,               # one function of logits and targets, or several; None: pixel accuracy
+    wd:float=0.01,              # weight decay, 0 or more
+) -> Learner:                   # with the notes' `get_preds`
+    """A learner for masks. `nets.unet_learner` has more parameters.
+
+    Parameters:
+        data: a `DataBunch` of masks, with `c` classes
+        arch: function that makes the network, like `models.resnet34`; or its name
+        pretrained: start from ImageNet weights, frozen
+        weights: a file to start from instead, frozen too
+        metrics: one function of logits and targets, or several; None: pixel accuracy
+        wd: weight decay, 0 or more
 
     Returns:
         with the notes' `get_preds`
@@ -295,40 +427,82 @@ class _Loaded:
     "A model from a file, and the tiles that it is to predict."
     def __init__(self, predictor:Predictor, test:ImageList|None):
         names = predictor.classes
-        labelled = test and LabelList(test, ('',)*len(test), names, EmptyLabel, predictor.size)
+        labelled = test and LabelList(test, ('',)*len(test), names, _data.EmptyLabel, predictor.size)
         self.predictor = predictor
         self.data = SimpleNamespace(classes=names, test_ds=labelled)
 
-    def get_preds(self, ds_type:str=DatasetType.Test) -> tuple[Tensor, None]:
-        "Probabilities of the test tiles, (n, c); they have no targets. Raises `ValueError` without tiles."
+    def get_preds(self,
+        ds_type:str=DatasetType.Test, # there are no other tiles
+    ) -> tuple[Tensor, None]:         # probabilities (n, c), and no targets
+        """Predict the test tiles. Raises `ValueError` without tiles.
+
+        Parameters:
+            ds_type: there are no other tiles
+
+        Returns:
+            probabilities (n, c), and no targets
+        """
         if ds_type != 'test' or not self.data.test_ds:
             raise ValueError(f'a loaded model has no {ds_type} tiles; it knows those of load_learner(path, '
                              'test=ImageList.from_folder(...)) alone, as DatasetType.Test.')
         return torch.stack([p.probs for p in self.predictor(list(self.data.test_ds.x.files))]), None
 
 # %% ../nbs/09_compat.ipynb #7b7b8bda
-def load_learner(path:str|Path, file:str='export.safetensors', test:ImageList|Sequence|None=None) -> _Loaded:
-    "Read what `learn.export()` wrote, to predict `test`, tiles or their files. Raises as `Predictor` does."
+def load_learner(
+    path:str|Path,                      # the folder of the data set, or of the model file
+    file:str='export.safetensors',      # the model file's name
+    test:ImageList|Sequence|None=None,  # tiles to predict, or their files
+) -> _Loaded:                           # its `get_preds` predicts them
+    """Read what `learn.export()` wrote, to predict `test`, tiles or their files. Raises as `Predictor` does.
+
+    Parameters:
+        path: the folder of the data set, or of the model file
+        file: the model file's name
+        test: tiles to predict, or their files
+
+    Returns:
+        its `get_preds` predicts them
+    """
     _tell_once('load_learner', 'Predictor')
     place = Path(path)
     if place.is_dir() and not (place/file).is_file():
         place = writable_folder(place)
-    return _Loaded(Predictor(place/file), None if test is None else as_item_list(test, Path(path)))
+    return _Loaded(Predictor(place/file), None if test is None else _data.as_item_list(test, Path(path)))
 
 # %% ../nbs/09_compat.ipynb #45909ae8
 class ImageDataBunch(_data.ImageDataBunch):
     "Data bunches in one call, as in the notes."
     @classmethod
-    def from_csv(cls, path:str|Path, folder:str='.', label_delim:str|None=None, csv_labels:str='labels.csv',
-                 valid_pct:float=0.2, suffix:str='', ds_tfms:Sequence|None=None, size=None, bs:int=64,
-                 seed:int|None=42, sep:str|None=None) -> DataBunch: # sep: the old name of label_delim
+    def from_csv(cls,
+        path:str|Path,               # the folder of the data set
+        folder:str='.',              # the pictures' folder, below `path`
+        label_delim:str|None=None,   # what separates the labels of a picture; None: a picture has one
+        csv_labels:str='labels.csv', # the table, below `path`: names in column 0, labels in column 1
+        valid_pct:float=0.2,         # share kept for validation, 0 to below 1
+        suffix:str='',               # what follows a name, '.jpg' for instance
+        ds_tfms:Sequence|None=None,  # (training, validation), as `get_transforms` makes it
+        size:int|tuple[int,int]|None=None, # pixels; None: as stored
+        bs:int=64,                   # pictures in a batch
+        seed:int|None=42,            # fixes the split; None: another one every time
+        sep:str|None=None,           # the old name of `label_delim`
+    ) -> _data.DataBunch:
         """As `data.ImageDataBunch.from_csv`.
 
-        Returns:
-            sep: the old name of label_delim
+        Parameters:
+            path: the folder of the data set
+            folder: the pictures' folder, below `path`
+            label_delim: what separates the labels of a picture; None: a picture has one
+            csv_labels: the table, below `path`: names in column 0, labels in column 1
+            valid_pct: share kept for validation, 0 to below 1
+            suffix: what follows a name, '.jpg' for instance
+            ds_tfms: (training, validation), as `get_transforms` makes it
+            size: pixels; None: as stored
+            bs: pictures in a batch
+            seed: fixes the split; None: another one every time
+            sep: the old name of `label_delim`
         """
-        return super().from_csv(path, folder, _delim(label_delim, sep), csv_labels, valid_pct, suffix,
-                                ds_tfms, size, bs, seed)
+        delim = _either('sep', sep, 'label_delim', label_delim)
+        return super().from_csv(path, folder, delim, csv_labels, valid_pct, suffix, ds_tfms, size, bs, seed)
 
 # %% ../nbs/09_compat.ipynb #117fe38a
 def _ls(self:Path) -> list[Path]:

@@ -1,6 +1,8 @@
 """People's old notes run: the lesson's cells of three generations, word by word, and what is printed about their names."""
-import ast, json, subprocess, sys
+import ast, inspect, json, re, shutil, subprocess, sys
 from collections import Counter
+from functools import partial
+from types import SimpleNamespace
 
 import matplotlib
 matplotlib.use('Agg')
@@ -105,11 +107,16 @@ def run(cells, ns):
             raise
 
 
+@pytest.fixture(scope='module')
+def drawn(tmp_path_factory):
+    from planet_course.get import planet_synthetic
+    return planet_synthetic(tmp_path_factory.mktemp('drawn')/'planet', n=n, n_test=4, progress=False)
+
+
 @pytest.fixture
-def notes(tmp_path, monkeypatch):
+def notes(drawn, tmp_path, monkeypatch):
     "A namespace as it is after the notes' first cells, with tiles of its own; no old name has spoken."
     from planet_course import compat
-    from planet_course.get import planet_synthetic
     monkeypatch.setattr(compat, '_said', set())
     monkeypatch.setattr(compat.Path, 'ls', compat._ls)      # another library may have brought one
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
@@ -118,7 +125,7 @@ def notes(tmp_path, monkeypatch):
     torch.set_num_threads(1)        # tiny networks: two threads would only wait for each other
     ns = {}
     exec('from planet_course.compat import *', ns)
-    ns['path'] = planet_synthetic(tmp_path/'planet', n=n, n_test=4, progress=False)
+    ns['path'] = shutil.copytree(drawn, tmp_path/'planet')
     yield ns
     torch.set_num_threads(threads)
     plt.close('all')
@@ -134,6 +141,7 @@ def tiny_resnet50(monkeypatch):
         for i in range(1, 5): setattr(model, f'layer{i}', layer())
         return model
     monkeypatch.setattr(torchvision.models, 'resnet50', resnet50)
+    monkeypatch.setattr(torchvision.models, 'get_model', lambda name, weights: resnet50())      # by which a file becomes a model again
 
 
 def old_names(text): return [line.split(' is called ')[0] for line in text.splitlines() if line.endswith(' today')]
@@ -141,10 +149,31 @@ def old_names(text): return [line.split(' is called ')[0] for line in text.split
 def rows(ds): return [int(f.stem.split('_')[1]) for f in ds.items]
 
 
+def add_second_test_folder(path):
+    (path/'test-jpg-additional').mkdir()
+    (path/'test-jpg'/'test_3.jpg').rename(path/'test-jpg-additional'/'file_3.jpg')
+
+
+def check_submission(ns, trained):
+    "The table has every test tile, with what the learner says of it; no pickle was written."
+    path = ns['path']
+    table = pd.read_csv(path/'submission.csv', keep_default_na=False)
+    assert list(table.columns) == ['image_name', 'tags']
+    assert table.image_name.tolist() == ['test_0', 'test_1', 'test_2', 'file_3']
+    assert set(' '.join(table.tags).split()) <= set(ns['data'].classes)
+    expected, _ = trained.get_preds(ns['data'].test_dl(ns['test']))
+    assert torch.allclose(ns['preds'], expected, atol=1e-4)
+    assert not list(path.glob('*.pkl')) and (path/'export.safetensors').exists()
+    with pytest.raises(ValueError, match='no valid tiles'): ns['learn'].get_preds(ns['DatasetType'].Valid)
+
+
 @pytest.mark.parametrize('gen', sources)
 def test_the_lesson_runs(gen, notes, tiny_resnet50, capsys):
-    run([*first, *sources[gen], *train(gen)], notes)
-    data, learn, path = notes['data'], notes['learn'], notes['path']
+    "All cells of a note, in order."
+    path = notes['path']
+    add_second_test_folder(path)
+    run([*first, *sources[gen], *train(gen), 'trained = learn', *submit], notes)
+    data, learn = notes['data'], notes['trained']
     permutation = np.random.RandomState(42).permutation(n)
     assert rows(data.valid_ds) == permutation[:n_valid].tolist()
     assert rows(data.train_ds) == sorted(permutation[n_valid:].tolist())
@@ -158,36 +187,22 @@ def test_the_lesson_runs(gen, notes, tiny_resnet50, capsys):
     assert saved == {f'stage-{i}{size}-rn50' for i in (1, 2) for size in ('', '-256')}
     assert notes['valid_preds'].shape == notes['valid_targs'].shape == (n_valid, data.c)
     assert torch.equal(notes['valid_targs'], data.valid_ds.targets)
-    assert Counter(old_names(capsys.readouterr().out)) == Counter([*speaks[gen], 'get_preds(ds_type=...)'])
+    assert Counter(old_names(capsys.readouterr().out)) == Counter([*speaks[gen], 'get_preds(ds_type=...)', 'learn.export()', 'load_learner'])
+    check_submission(notes, learn)
 
 
-@pytest.mark.parametrize('gen', [1, 2, 3])
-def test_the_submission_is_written(gen, notes, tmp_path, monkeypatch, capsys):
-    "Export, load and the table, with a real ResNet-18 whose 'ImageNet weights' are random numbers in PyTorch's cache."
+def test_a_real_network_is_exported_and_loaded(notes, tmp_path, monkeypatch, capsys):
+    "A ResNet-18 whose 'ImageNet weights' are random numbers in PyTorch's cache."
     cache = tmp_path/'hub'/'checkpoints'
     cache.mkdir(parents=True)
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(cache.parent))
     torch.save(torchvision.models.resnet18().state_dict(), cache/'resnet18-f37072fd.pth')
-    extra = notes['path']/'test-jpg-additional'
-    extra.mkdir()
-    moved = notes['path']/'test-jpg'/'test_3.jpg'
-    moved.rename(extra/'file_3.jpg')
-    make = 'cnn_learner' if gen == 3 else 'create_cnn'
-    run([*first, *(cell.replace('size=128', 'size=64') for cell in sources[gen]),
-         f'learn = trained = {make}(data, models.resnet18, metrics=[partial(accuracy_thresh, thresh=0.2)])',
+    add_second_test_folder(notes['path'])
+    run([*first, *(cell.replace('size=128', 'size=64') for cell in sources[1]),
+         'learn = trained = create_cnn(data, models.resnet18, metrics=[partial(accuracy_thresh, thresh=0.2)])',
          'learn.fit_one_cycle(1, slice(0.01))', *submit], notes)
-    out, path = capsys.readouterr().out, notes['path']
-    assert 'body: resnet18, ImageNet weights' in out
-    assert set(old_names(out)) >= {'learn.export()', 'load_learner'} and max(Counter(old_names(out)).values()) == 1
-    table = pd.read_csv(path/'submission.csv', keep_default_na=False)
-    assert list(table.columns) == ['image_name', 'tags']
-    assert table.image_name.tolist() == ['test_0', 'test_1', 'test_2', 'file_3']
-    assert set(' '.join(table.tags).split()) <= set(notes['data'].classes)
-    trained = notes['trained']
-    expected, _ = trained.get_preds(notes['data'].test_dl(notes['test']))
-    assert torch.allclose(notes['preds'], expected, atol=1e-4)
-    assert not list(path.glob('*.pkl')) and (path/'export.safetensors').exists()
-    with pytest.raises(ValueError, match='no valid tiles'): notes['learn'].get_preds(notes['DatasetType'].Valid)
+    assert 'body: resnet18, ImageNet weights' in capsys.readouterr().out
+    check_submission(notes, notes['trained'])
 
 
 def test_training_tiles_are_predicted_in_order(tiles, capsys):
@@ -261,8 +276,9 @@ def test_what_is_missing_is_said(notes):
     with pytest.raises(FileNotFoundError, match='no table at'):
         notes['ImageFileList'].from_folder(path).label_from_csv('none.csv')
     split = notes['ImageItemList'].from_folder(path/'train-jpg').random_split_by_pct()
-    with pytest.raises(ValueError, match='nothing to label with'): split.datasets()
-    with pytest.raises(TypeError, match='SegmentationDataset'): split.datasets(classes=None, dataset=str)
+    for step in ('datasets', 'add_test', 'add_test_folder'):
+        with pytest.raises(AttributeError, match=f'{step} comes too early: ItemLists still needs the label step'): getattr(split, step)()
+    with pytest.raises(TypeError, match='SegmentationDataset'): split.label_from_folder().datasets(classes=None, dataset=str)
     with pytest.raises(AttributeError, match='too early'): notes['ImageFileList'].from_folder(path).transform(None)
 
 
@@ -279,6 +295,116 @@ def test_labels_and_split_in_any_order(notes):
     with pytest.raises(AttributeError, match='too early'): listed.split_by_rand_pct().transform(size=64)
     with pytest.raises(ValueError, match='two kinds of targets'):
         notes['SegmentationItemList'].from_folder(notes['path']/'train-jpg').label_from_folder().split_none().datasets(several)
+
+
+chains = {
+    'Mask': ['ImageFileList, label_from_func(mask, classes=codes), datasets(SegmentationDataset)',
+             'ImageFileList, label_from_func(mask), datasets(SegmentationDataset, classes=codes)',
+             'SegmentationItemList, label_from_func(mask), datasets(SegmentationDataset, classes=codes)',
+             'SegmentationItemList, label_from_func(mask, classes=codes), transform()'],
+    'Boxes': ['ImageFileList, label_from_func(box), datasets(ObjectDetectDataset)',
+              'ObjectItemList, label_from_func(box), transform()']}
+
+
+@pytest.mark.parametrize('kind', chains)
+def test_the_data_set_class_may_come_after_the_labels(kind, notes, scene, capsys):
+    "Before the split or after it, masks and boxes wait for `datasets`; no line takes them for names."
+    path, boxes = scene
+    notes |= dict(path=path/'images', mask=lambda f: path/'masks'/f.name, box=lambda f: boxes[f.name], codes=['nothing', 'left', 'right'])
+    made = []
+    for chain in chains[kind]:
+        items, label, end = re.split(r', (?=label|datasets|transform)', chain)
+        for order in (f'{label}.random_split_by_pct()', f'random_split_by_pct().{label}'):
+            run([f'lists = {items}.from_folder(path).{order}.{end}'], notes)
+            made.append(notes['lists'])
+    assert all(lists.kind.__name__ == kind and lists.labels == made[-1].labels and lists.classes == made[-1].classes for lists in made)
+    assert all(line.endswith(' today') for line in capsys.readouterr().out.splitlines())
+
+
+def test_labels_are_made_once_when_they_are_needed(notes):
+    asked = []
+    def label(file):
+        asked.append(file)
+        return 'tile'
+    src = notes['ImageList'].from_folder(notes['path']/'train-jpg').random_split_by_pct().label_from_func(label)
+    assert not asked and len(src.items) == n and len(src.valid_idx) == n_valid and not asked
+    assert src.classes == src.transform(size=64).classes == src.datasets().classes == ['tile'] and len(asked) == n
+
+
+def test_a_split_list_can_be_asked_again(notes):
+    "The last way to label counts, and test tiles stay."
+    listed = notes['ImageList'].from_csv(notes['path'], 'train_v2.csv', folder='train-jpg', suffix='.jpg')
+    src = listed.label_from_folder().random_split_by_pct().add_test_folder('test-jpg').label_from_df(sep=' ')
+    assert src.kind.__name__ == 'MultiCategory' and len(src.test) == len(src.datasets().test) == 4
+
+
+def test_test_tiles_may_come_before_datasets(notes):
+    listed = notes['ImageFileList'].from_csv(notes['path'], 'train_v2.csv', folder='train-jpg', suffix='.jpg')
+    tiles = sorted((notes['path']/'test-jpg').iterdir())
+    for src in (listed.label_from_df(sep=' ').random_split_by_pct(), listed.random_split_by_pct().label_from_df(sep=' ')):
+        for tested in (src.add_test(tiles), src.add_test_folder('test-jpg')):
+            made = tested.datasets(notes['ImageMultiDataset'])
+            assert made.test.items == tested.transform(size=64).test.items == tiles and made.kind.__name__ == 'MultiCategory'
+
+
+def test_test_tiles_in_place_of_others_are_told(notes, capsys):
+    src = notes['ImageFileList'].from_folder(notes['path']/'train-jpg').label_from_folder().random_split_by_pct()
+    tile = notes['path']/'test-jpg'/'test_0.jpg'
+    assert src.add_test([tile]*2).add_test([tile]).datasets().test.items == [tile]
+    assert '1 test tiles take the place of 2' in capsys.readouterr().out
+    with pytest.raises(TypeError, match='test tiles are picture files'): src.add_test([1])
+    with pytest.raises(FileNotFoundError, match='no such folder'): src.add_test_folder()
+
+
+def test_a_data_set_class_that_contradicts_the_labels_is_refused(notes):
+    "Without `sep` a row's tags would be one class; with it, one label a tile is not what the tiles have."
+    listed = notes['ImageFileList'].from_csv(notes['path'], 'train_v2.csv', folder='train-jpg', suffix='.jpg')
+    one, several = notes['ImageClassificationDataset'], notes['ImageMultiDataset']
+    for early in (True, False):
+        def asked(sep): return listed.label_from_df(sep=sep).split_none() if early else listed.split_none().label_from_df(sep=sep)
+        with pytest.raises(ValueError, match=r"has one label, as '.+ .+'. Give sep=' ' .* datasets\(ImageClassificationDataset\)"):
+            asked(None).datasets(several)
+        with pytest.raises(ValueError, match=r"has several, as .* Write datasets\(ImageMultiDataset\); .* leave sep= out"):
+            asked(' ').datasets(one)
+
+
+def test_label_from_csv_knows_both_spellings(notes, capsys):
+    files = notes['ImageList'].from_folder(notes['path'])
+    ask = partial(files.label_from_csv, 'train_v2.csv', folder='train-jpg', suffix='.jpg')
+    made = [ask(**words).random_split_by_pct() for words in (dict(sep=' '), dict(label_delim=' '), dict(sep=' ', label_delim=' '))]
+    assert all(lists.labels == made[0].labels and lists.kind.__name__ == 'MultiCategory' for lists in made)
+    assert old_names(capsys.readouterr().out).count('sep=') == 1
+    with pytest.raises(ValueError, match='two names of one thing'): ask(sep=' ', label_delim=';')
+
+
+def test_a_table_with_an_index_in_front(notes):
+    "What an error tells to pass can be passed to the call that failed."
+    path = notes['path']
+    pd.read_csv(path/'train_v2.csv').to_csv(path/'index.csv')
+    files = notes['ImageFileList'].from_folder(path)
+    ask = partial(files.label_from_csv, 'index.csv', sep=' ', folder='train-jpg', suffix='.jpg')
+    with pytest.raises(ValueError, match="cols='image_name'"): ask()
+    for word in ('cols', 'fn_col'):
+        with pytest.raises(ValueError, match=r"holds the tiles' names, not labels: give label_col=, one of \[.*'tags'\]"): ask(**{word: 'image_name'})
+        assert len(ask(label_col='tags', **{word: 'image_name'}).random_split_by_pct().classes) > 2
+    with pytest.raises(ValueError, match='two names of one thing'): ask(cols='image_name', fn_col='tags')
+
+
+def test_a_question_mark_shows_what_can_be_given():
+    "Of every function and method that the module has, also of those that objects bring: each parameter with a word on it."
+    from planet_course import compat
+    own = [getattr(compat, name) for name in compat.__all__ if getattr(getattr(compat, name), '__module__', '') == 'planet_course.compat']
+    found = [o for o in own if inspect.isfunction(o)]
+    for thing in [*(o for o in own if inspect.isclass(o)), compat._Learner, compat._Loaded]:
+        named = [(name, o) for home in thing.__mro__ if home.__module__ == 'planet_course.compat' for name, o in vars(home).items()]
+        found += [getattr(o, '__func__', o) for name, o in named if not name.startswith('_')]
+    found = [o for o in found if inspect.isfunction(o)]
+    assert {'create_cnn', 'cnn_learner', 'load_learner', 'label_from_csv', 'label_from_df', 'from_csv', 'get_preds'} <= {o.__code__.co_name for o in found}
+    for f in found:
+        names = [name for name in inspect.signature(f).parameters if name not in ('self', 'cls')]
+        dumb = [name for name in names if f'\n    {name}: ' not in inspect.getdoc(f)]
+        assert not dumb, f'{f.__qualname__}? says nothing of {dumb}'
+    assert 'Returns' not in inspect.getdoc(compat.ImageDataBunch.from_csv)
 
 
 def test_the_lists_class_says_the_kind_before_the_split_too(notes, scene):
@@ -334,7 +460,10 @@ def test_a_data_set_class_says_the_list_class(old, today, notes, monkeypatch, ca
     from planet_course import data
     from planet_course.data import lists as home
     asked = []
-    monkeypatch.setattr(home, '_label', lambda lists, found, classes: asked.append((lists, found, classes)))
+    def label(lists, found, classes):
+        asked.append((lists, found, classes))
+        return SimpleNamespace(kind=lists.items.kind)
+    monkeypatch.setattr(home, '_label', label)
     codes, func = ['a', 'b'], lambda f: f.with_suffix('.png')
     notes['ImageFileList'].from_folder(notes['path']/'train-jpg').label_from_func(func) \
         .random_split_by_pct().datasets(notes[old], classes=codes)
@@ -372,7 +501,7 @@ def test_only_compat_patches_path():
 
 
 def test_nobody_imports_compat():
-    for file in (root/'planet_course').glob('*.py'):
+    for file in (root/'planet_course').rglob('*.py'):
         if file.stem in ('compat', '_modidx'): continue
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import): names = [a.name for a in node.names]
