@@ -68,7 +68,6 @@ ImageMultiDataset = _Dataset('ImageMultiDataset', _data.MultiCategory)
 ImageClassificationDataset = _Dataset('ImageClassificationDataset', _data.Category)
 SegmentationDataset = _Dataset('SegmentationDataset', _data.Mask)
 ObjectDetectDataset = _Dataset('ObjectDetectDataset', _data.Boxes)
-
 _frozen = dataclass(frozen=True, repr=False, eq=False)
 
 # %% ../nbs/09_compat.ipynb #fcf5d321
@@ -229,7 +228,7 @@ class LabelLists(_Labels, _data.LabelLists):
 # %% ../nbs/09_compat.ipynb #43671946
 class ItemLists(_Labels, _data.ItemLists):
     "A split list that can be labelled as the notes do it."
-    def _asked(self, how:Callable): return LabelLists(self, how)
+    def _asked(self, how:Callable): return LabelLists(replace(self, items=self.items._asked(how)), how)
 
     datasets, add_test, add_test_folder = (later_step(o, 'label')
                                            for o in ('datasets', 'add_test', 'add_test_folder'))
@@ -248,7 +247,8 @@ class _Older(_Labels):
     "The old methods of a list; it stands before one of today's list classes."
     how: Callable|None = None   # `(ItemLists, classes) -> LabelLists`, if labels were asked for
 
-    def _asked(self, how:Callable): return replace(self, how=how)
+    def _asked(self, how:Callable): # the table stays as it is now, whatever becomes of it
+        return replace(self, how=how, df=None if self.df is None else self.df.copy())
 
     def _split(self, train_idx, valid_idx):
         split = ItemLists(self, train_idx, valid_idx)

@@ -331,6 +331,15 @@ def test_labels_are_made_once_when_they_are_needed(notes):
     assert src.classes == src.transform(size=64).classes == src.datasets().classes == ['tile'] and len(asked) == n
 
 
+def test_labels_are_those_of_the_table_when_they_were_asked_for(notes):
+    df = pd.read_csv(notes['path']/'train_v2.csv')
+    listed = notes['ImageList'].from_df(df, notes['path'], folder='train-jpg', suffix='.jpg')
+    made = [listed.label_from_df(sep=' ').split_none(), listed.split_none().label_from_df(sep=' ')]
+    tags = [tuple(o.split()) for o in df.tags]
+    df['tags'] = df.tags.to_numpy()[::-1]
+    assert all(list(lists.labels) == tags and list(lists.datasets().labels) == tags for lists in made)
+
+
 def test_a_split_list_can_be_asked_again(notes):
     "The last way to label counts, and test tiles stay."
     listed = notes['ImageList'].from_csv(notes['path'], 'train_v2.csv', folder='train-jpg', suffix='.jpg')

@@ -229,6 +229,13 @@ def one(x:int) -> int: # twice x
 def _own(x:int): # hidden
     "Ours."
 
+class _Base:
+    "Ours."
+    def handed(self,
+        n:int, # on, to public classes
+    ):
+        "Hands."
+
 class Box(NamedTuple):
     "A box."
     top: int    # pixels
@@ -265,6 +272,8 @@ def test_docstrings_say_what_comments_say():
         'bare': None,
         'one': 'Doubles.\n\nRaises `ValueError`.\n\nReturns:\n    twice x',
         '_own': 'Ours.',
+        '_Base': 'Ours.',
+        'handed': 'Hands.\n\nParameters:\n    n: on, to public classes',
         'Box': 'A box.\n\nParameters:\n    size: in pixels\n\nAttributes:\n    top: pixels',
         '__init__': None,
         'grow': 'Grow.\n\nParameters:\n    by: pixels\n\nReturns:\n    the box'}
