@@ -944,6 +944,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'planet_course/get/sample.py'),
                                           'planet_course.get.sample._run': ('get/sample.html#_run', 'planet_course/get/sample.py'),
                                           'planet_course.get.sample._save': ('get/sample.html#_save', 'planet_course/get/sample.py'),
+                                          'planet_course.get.sample._share': ('get/sample.html#_share', 'planet_course/get/sample.py'),
                                           'planet_course.get.sample._stopped': ('get/sample.html#_stopped', 'planet_course/get/sample.py'),
                                           'planet_course.get.sample._whole': ('get/sample.html#_whole', 'planet_course/get/sample.py'),
                                           'planet_course.get.sample._without_ctrl_c': ( 'get/sample.html#_without_ctrl_c',

@@ -169,6 +169,18 @@ def _without_ctrl_c() -> Iterator[None]:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
+# %% ../../nbs/get/03_sample.ipynb #57f5e3a2
+def _share(jobs:list, workers:int, bar:dict) -> None:
+    "Do all `jobs` in several processes. Raises `BrokenProcessPool` where none could start."
+    pool = ProcessPoolExecutor(workers, mp_context=get_context('spawn'))
+    try:
+        with _without_ctrl_c():
+            done = pool.map(_save, jobs, chunksize=8)
+        for _ in progress_bar(done, **bar):
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)
+
 # %% ../../nbs/get/03_sample.ipynb #b0a68481
 def _run(jobs:list, workers:int|None, progress:bool) -> None:
     "Do all `jobs`, in this process or in several."
@@ -181,11 +193,7 @@ def _run(jobs:list, workers:int|None, progress:bool) -> None:
             _save(job)
         return
     try:
-        with ProcessPoolExecutor(workers, mp_context=get_context('spawn')) as pool:
-            with _without_ctrl_c():
-                done = pool.map(_save, jobs, chunksize=8)
-            for _ in progress_bar(done, **bar):
-                pass
+        _share(jobs, workers, bar)
     except BrokenProcessPool:
         print("worker processes could not start (a script needs `if __name__ == '__main__':` around it); "
               'going on in this process alone.')

@@ -150,3 +150,15 @@ def test_ctrl_c_stops_all_workers_without_a_word_of_theirs(tmp_path):
     said = run.communicate(timeout=60)[1]
     assert run.returncode == -signal.SIGINT and said.count('Traceback') == 1, said
     assert 'of 4,000 tiles are in' in said.splitlines()[-1]
+
+
+def test_ctrl_c_while_workers_are_started_begins_no_further_tile(tmp_path, monkeypatch):
+    "It waits until they are started; the jobs that wait for them are dropped then."
+    class Pressing(sample.ProcessPoolExecutor):
+        def map(self, *args, **kwargs):
+            done = super().map(*args, **kwargs)
+            signal.raise_signal(signal.SIGINT)
+            return done
+    monkeypatch.setattr(sample, 'ProcessPoolExecutor', Pressing)
+    with pytest.raises(KeyboardInterrupt, match='of 400 tiles'): planet_synthetic(tmp_path/'set', **small | dict(n=400, n_test=0, workers=2))
+    assert len(list((tmp_path/'set'/'train-jpg').iterdir())) < 100
