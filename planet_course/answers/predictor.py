@@ -36,9 +36,12 @@ def _as_tile(picture, size:TileSize) -> Tensor: # uint8, shape (3, h, w)
     if isinstance(picture, Tensor) and (picture.dtype, picture.ndim) == (RGB.dtype, 3):
         picture = picture.movedim(0, -1).cpu().numpy()
     if isinstance(picture, np.ndarray):
-        if picture.dtype != np.uint8 or picture.shape[2:] not in ((), (3,), (4,)) or picture.ndim < 2:
+        if picture.shape[2:] == (4,):
+            raise ValueError('an array does not say whether its four bands are RGBA or CMYK, as tiles have: '
+                             "give the path or the open picture, or np.array(picture.convert('RGB')).")
+        if picture.dtype != np.uint8 or picture.shape[2:] not in ((), (3,)) or picture.ndim < 2:
             raise ValueError(f'an array of {picture.dtype}, shape {picture.shape}, is no picture: give bytes '
-                             '(h, w), (h, w, 3) or (h, w, 4), or a tensor of bytes (3, h, w).')
+                             '(h, w) or (h, w, 3), or a tensor of bytes (3, h, w).')
         picture = PILImage.fromarray(picture)
     if not isinstance(picture, (str, Path, bytes, PILImage.Image)):
         raise ValueError(f'a {type(picture).__name__} is no picture: give a path, bytes, array or PIL image.')
@@ -96,7 +99,7 @@ def choose_labels(
 # %% ../../nbs/answers/05_predictor.ipynb #b7fff1a9
 def predict(
     learn:Learner,  # trained
-    tile,           # path, bytes, PIL image, `Image`, or bytes as array (h, w[, 3 or 4]) or tensor (3, h, w)
+    tile,           # path, bytes, PIL image, `Image`, or bytes as array (h, w[, 3]) or tensor (3, h, w)
     thresh:float|Sequence[float]|None=None, # a label is given above this; None: the learner's; or c numbers
 ) -> Prediction:
     """The labels of one picture.
@@ -105,7 +108,7 @@ def predict(
 
     Parameters:
         learn: trained
-        tile: path, bytes, PIL image, `Image`, or bytes as array (h, w[, 3 or 4]) or tensor (3, h, w)
+        tile: path, bytes, PIL image, `Image`, or bytes as array (h, w[, 3]) or tensor (3, h, w)
         thresh: a label is given above this; None: the learner's; or c numbers
     """
     data = learn.data

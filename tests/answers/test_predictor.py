@@ -71,6 +71,17 @@ def test_another_activation(tiles, tmp_path):
 
 # ---- a file ----------------------------------------------------------------------------------------------------------
 
+def test_four_bands_in_an_array_are_not_guessed(learn, model_file, tiles):
+    "The competition's tiles are CMYK; taken as RGBA they would be other pictures."
+    tile = next((tiles/'train-jpg').iterdir())
+    bands = np.array(Image.open(tile))
+    assert bands.shape[2] == 4
+    for ask in (lambda picture: predict(learn, picture), Predictor(model_file, 'cpu')):
+        for array in (bands, torch.from_numpy(bands).permute(2, 0, 1)):
+            with pytest.raises(ValueError, match=r"RGBA or CMYK.*convert\('RGB'\)"): ask(array)
+        assert torch.allclose(ask(np.array(Image.open(tile).convert('RGB'))).probs, ask(tile).probs, atol=1e-5)
+
+
 @pytest.mark.parametrize('mode', ['RGB', 'RGBA', 'L', 'CMYK', 'P', 'I;16', '1'])
 def test_any_mode_and_size(learn, model_file, tmp_path, mode):
     "Pillow's modes, at an odd size: from the file, its bytes and the open picture the same answer, and the learner's."
