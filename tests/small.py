@@ -1,4 +1,6 @@
-"""Small data and small networks that several tests use."""
+"""Small data and small networks that several tests use, and a function that counts how often it runs at once."""
+import time
+
 import numpy as np
 import pandas as pd
 import torch
@@ -32,3 +34,15 @@ def flights(path, labels=('clear', 'haze', 'clear haze'), delim=' '):
 
 
 def little_of(lists, **more): return little(lists.transform(size=32).databunch(bs=2, device='cpu'), **more)
+
+
+def slowed(function):
+    "`function`, a little slower, and a list: how many of its calls were running when each of them began."
+    inside, at_once = [], []
+    def slow(*args):
+        inside.append(1)
+        at_once.append(len(inside))
+        time.sleep(.005)
+        inside.pop()
+        return function(*args)
+    return slow, at_once

@@ -19,7 +19,7 @@ from torchvision import models
 from .. import __version__
 from .report import tag_delim
 from .thresholds import thresh_for
-from ..tiles import RGB, tile_size, Transforms
+from ..tiles import RGB, tile_size, TileFormat, Transforms
 from ..data import activations, stats_tensor
 from ..core import some_of
 from ..device import free_memory
@@ -29,12 +29,14 @@ from ..nets import create_body, create_head
 
 # %% ../../nbs/answers/04_export.ipynb #6f0d21ab
 _format = 2     # goes up when older readers would misunderstand a file
-_rgb = {'channels': RGB.channels, 'dtype': 'uint8', 'scale': RGB.scale}     # as JSON says it
+
+def _in_json(pixels:TileFormat) -> dict:
+    return pixels._asdict() | {'dtype': str(pixels.dtype).removeprefix('torch.')}
 
 def _as_format_2(facts:dict) -> dict:
     "What a file of format 1 says, in the words of format 2: its tiles were RGB, its size a side or a pair."
     if facts['format'] != 1: return facts
-    return {**facts, 'format': 2, 'size': tile_size(facts['size'])._asdict(), 'tile_format': _rgb}
+    return {**facts, 'format': 2, 'size': tile_size(facts['size'])._asdict(), 'tile_format': _in_json(RGB)}
 
 # %% ../../nbs/answers/04_export.ipynb #b8237c5e
 def _is_size(size) -> bool: # as `TileSize._asdict` gives it
@@ -55,7 +57,7 @@ def _header_faults(facts:dict) -> str:
     classes, size, stats, cut = (facts[name] for name in ('classes', 'size', 'stats', 'cut'))
     names = isinstance(classes, list) and all(isinstance(c, str) for c in classes)
     wrong = {'size': not _is_size(size),
-             'tile_format': facts['tile_format'] != _rgb,
+             'tile_format': facts['tile_format'] != _in_json(RGB),
              'classes': not names or not classes or len(set(classes)) != len(classes),
              'stats': stats is not None and not _are_stats(stats),
              'activation': facts['activation'] not in activations,
@@ -171,7 +173,7 @@ def _header_of(learn:Learner, thresh, cut:int|None) -> dict:
     if data.lists.tfms[1] not in (None, Transforms()):
         raise ValueError(f'validation transforms, {data.lists.tfms[1]}, are code, which a file cannot hold.')
     return dict(format=_format, version=__version__, arch=learn.arch, cut=cut, classes=list(data.classes),
-                size=data.size._asdict(), tile_format=_rgb, stats=data.stats,
+                size=data.size._asdict(), tile_format=_in_json(data.format), stats=data.stats,
                 activation=_activation_name(learn),
                 thresh=thresh.tolist() if isinstance(thresh, Tensor) else thresh)
 

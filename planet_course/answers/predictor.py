@@ -26,7 +26,7 @@ from .thresholds import check_label_targets, pick_thresh, thresh_for
 from ..tiles import decode, RGB, symmetry, TileSize
 from ..data import activations, draw_params, finish_batch, Image, ImageList, stats_tensor
 from ..device import default_device, to_device
-from ..train import evaluate, Learner
+from ..train import Learner, outputs_of
 
 # %% ../../nbs/answers/05_predictor.ipynb #539ababc
 def _as_tile(picture, size:TileSize) -> Tensor: # uint8, shape (3, h, w)
@@ -154,9 +154,7 @@ def tta(
     def mean_probs(xb):
         answers = [activation(forward(view)) for view in views(xb)]
         return sum(answers)/len(answers)
-    def no_loss(probs, yb): return 0.
-    _, _, probs, targs = evaluate(mean_probs, learn.loader_for(dl), no_loss, (), True, 'tta')
-    return probs.cpu(), None if targs is None else targs.cpu()
+    return outputs_of(learn, dl, mean_probs, label='tta')
 
 # %% ../../nbs/answers/05_predictor.ipynb #2e8ff189
 def _tile_or_error(picture, size) -> Tensor|ValueError:

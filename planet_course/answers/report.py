@@ -18,7 +18,8 @@ from torch import Tensor
 
 from ..core import one_line, plot_text, show_images, some_of
 from ..data import DataBunch, ImageList
-from ..train import average_precision, check_multilabel, check_thresh, evaluate, Learner, probs_of
+from ..train import average_precision, check_multilabel, check_thresh, Learner
+from ..train import outputs_of, probs_of
 
 # %% ../../nbs/answers/01_report.ipynb #213d5f20
 def check_preds(
@@ -127,13 +128,6 @@ def _tile_losses(learn:Learner, logits:Tensor, targs:Tensor) -> Tensor: # shape 
     if bad: raise ValueError(f'the loss is NaN for {len(bad)} of {len(losses)} tiles: rows {bad[:10]}.')
     return losses
 
-# %% ../../nbs/answers/01_report.ipynb #9f415b06
-def _logits_of(learn:Learner) -> tuple[Tensor, Tensor|None]: # on the CPU
-    "Of the validation tiles, with their targets."
-    def no_loss(logits, yb): return 0.
-    _, _, logits, targs = evaluate(learn.eval_forward(), learn.loader_for(), no_loss, (), True, 'predict')
-    return logits.cpu(), None if targs is None else targs.cpu()
-
 # %% ../../nbs/answers/01_report.ipynb #353ee027
 def _probs_text(probs:Tensor, which:Tensor, classes:Sequence[str]) -> str:
     "Some of the labels of a tile with their probabilities, the most probable first."
@@ -156,7 +150,7 @@ def top_losses(
     Returns:
         a row a validation tile, the worst first; the index is its number in `valid_ds`
     """
-    logits, targs = _logits_of(learn) if preds is None else preds
+    logits, targs = outputs_of(learn) if preds is None else preds
     thresh = check_preds(logits, targs, learn.thresh)
     _check_same_tiles(learn, logits, targs)
     losses = _tile_losses(learn, logits, targs)

@@ -23,7 +23,7 @@ from .lists import ImageList, ItemLists
 from .targets import Label, Target
 
 # %% ../../nbs/data/08_masks.ipynb #bb487fb7
-def _check_kind(picture:Image.Image, mask:str, file:str, shape:tuple[int,int]) -> None:
+def _check_mask(picture:Image.Image, mask:str, file:str, shape:tuple[int,int]) -> None:
     "Raises `PictureRefused` for what is no mask of picture `file`, which has that height and width."
     with open(mask, 'rb') as f:
         lossy = f.read(2) == b'\xff\xd8'
@@ -51,7 +51,7 @@ def _read_mask(mask:str, file:str, size:TileSize|None, c:int) -> Tensor: # uint8
     "The mask of picture `file`. Raises `ValueError` for one that is no mask, or not of this picture."
     shape = stored_size(file)
     with open_picture(mask, size) as picture:
-        _check_kind(picture, mask, file, shape)
+        _check_mask(picture, mask, file, shape)
         tile = _class_numbers(np.asarray(picture), c)
         return tile if size is None else resize(tile[None], size, 'nearest-exact')[0]
 

@@ -3,7 +3,7 @@ from .checkpoint import (body_of_state, check_digest, check_plain_tensor, differ
                          load_state, most_file_bytes, read_pickled, save_state, stage_state, state_digest,
                          tensor_form, tensors_with_nan)
 from .finder import find_rate, kept_bytes, suggest_bs
-from .learner import Learner
+from .learner import Learner, outputs_of
 from .metrics import (Baseline, accuracy, accuracy_thresh, average_precision, check_multilabel, check_thresh,
                       constant_baselines, fbeta, fbeta_by_tile, probs_of)
 from .optimizer import (HeldCtrlC, adamw, explained_errors, fresh_memory, memory_for, model_summary,
@@ -24,8 +24,8 @@ __all__ = [
     'end_run', 'evaluate', 'explained_errors', 'fbeta', 'fbeta_by_tile', 'find_rate', 'fresh_memory',
     'is_state_dict', 'kept_bytes', 'load_state', 'lr_grid', 'lr_range', 'memory_for', 'metric_columns',
     'metric_name', 'missing_name', 'model_summary', 'most_file_bytes', 'new_scaler', 'notify', 'one_cycle',
-    'optimizer_memory', 'probs_of', 'read_pickled', 'run_fit', 'save_state', 'scores_of', 'set_hypers',
-    'set_trainable', 'set_weight_decay', 'smooth', 'stage_state', 'state_digest', 'suggest_bs', 'suggest_lr',
-    'target_kind', 'tell_activation', 'tensor_form', 'tensors_with_nan', 'tile_facts', 'too_few_points',
-    'train_step', 'try_metrics', 'with_tensors_on',
+    'optimizer_memory', 'outputs_of', 'probs_of', 'read_pickled', 'run_fit', 'save_state', 'scores_of',
+    'set_hypers', 'set_trainable', 'set_weight_decay', 'smooth', 'stage_state', 'state_digest', 'suggest_bs',
+    'suggest_lr', 'target_kind', 'tell_activation', 'tensor_form', 'tensors_with_nan', 'tile_facts',
+    'too_few_points', 'train_step', 'try_metrics', 'with_tensors_on',
 ]

@@ -32,11 +32,11 @@ def _check_shapes(logits:Tensor, targs:Tensor) -> None:
     _check_rows(logits)
 
 # %% ../../nbs/train/01_metrics.ipynb #fb0edfbd
-def _say_probs(logits:Tensor) -> None:
-    "One printed line where logits are all within [0, 1]. On a GPU this waits: call it once for all tiles."
+def _say_probs(logits:Tensor, probs:Tensor) -> None:
+    "One printed line where logits that the sigmoid was taken of are all within [0, 1]. On a GPU this waits."
     if logits.is_meta or not logits.is_floating_point(): return
     low, high = logits.aminmax()
-    if not (low >= 0) & (high <= 1) & (low < high): return
+    if not (low >= 0) & (high <= 1) & (low < high) or not _is_sigmoid(probs, logits): return
     print(f'all logits are between {low:.3g} and {high:.3g}: are they probabilities? The sigmoid is taken '
           "of them here. Give logits, get_preds(logits=True), or activation='none' where the network gives "
           'probabilities.')
@@ -44,8 +44,7 @@ def _say_probs(logits:Tensor) -> None:
 # %% ../../nbs/train/01_metrics.ipynb #be92f310
 def _is_sigmoid(probs:Tensor, logits:Tensor) -> bool:
     "Did the sigmoid make these of the logits, by whatever name it was asked for?"
-    if probs is logits or logits.is_meta or not logits.is_floating_point(): return False
-    return bool(((probs.float() - logits.sigmoid()).abs() < 0.01).all())
+    return probs is not logits and bool(((probs.float() - logits.sigmoid()).abs() < 0.01).all())
 
 # %% ../../nbs/train/01_metrics.ipynb #d4e85fe6
 def probs_of(
@@ -68,8 +67,7 @@ def probs_of(
                          'or a function.')
     to_probs = activation if callable(activation) else activations[activation]
     probs = to_probs(logits)
-    if _is_sigmoid(probs, logits):
-        _say_probs(logits)
+    _say_probs(logits, probs)
     return probs
 
 # %% ../../nbs/train/01_metrics.ipynb #68eff1d8

@@ -1,11 +1,12 @@
 """Masks where the chapter does not show them: odd types of number, odd files, what must be refused."""
-import os, time
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image as PILImage
+from small import slowed
 
 from planet_course.tiles import decode, get_transforms
 from planet_course.device import seed_everything
@@ -103,13 +104,7 @@ def test_a_mask_is_no_jpeg(scene):
 def test_pixels_of_the_masks_of_all_threads_together(tmp_path, monkeypatch):
     "Six threads, room for two: never more than two masks at once until they are scaled."
     PILImage.new('L', (40, 50)).save(tmp_path/'a.png')
-    inside, most, resize = [], [], masks_module.resize
-    def slow_resize(*args):
-        inside.append(1)
-        most.append(len(inside))
-        time.sleep(.005)
-        inside.pop()
-        return resize(*args)
+    slow_resize, most = slowed(masks_module.resize)
     monkeypatch.setattr(masks_module, 'resize', slow_resize)
     monkeypatch.setattr(image_module, '_room', image_module._Room(2*(40*50 + 30*38)))
     with ThreadPoolExecutor(6) as pool: list(pool.map(lambda _: _read_mask(str(tmp_path/'a.png'), str(tmp_path/'a.png'), 30, 3), range(24)))

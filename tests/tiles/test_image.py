@@ -1,5 +1,5 @@
 """Pictures that are no picture, no bytes, sideways or too large: upright RGB, or an error that names the file and says why."""
-import io, os, struct, time, zlib
+import io, os, struct, zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from PIL import ExifTags, Image, TiffImagePlugin
 
 from conftest import shared
+from small import slowed
 from planet_course.tiles import image as image_module
 from planet_course.tiles import decode, fit_window, open_picture, resize, stored_size, tile_size, TileSize
 
@@ -136,15 +137,9 @@ def test_four_bands_of_sixteen_bits(tmp_path):
 
 def test_pixels_of_all_threads_together(monkeypatch):
     "Six threads, room for two: never more than two pictures at once, before and after scaling; one too large goes alone."
-    picture, size, inside, most = Image.new('RGB', (40, 50)), 30, [], []
+    picture, size = Image.new('RGB', (40, 50)), 30
     monkeypatch.setattr(image_module, '_room', image_module._Room(2*(40*50 + 30*38)))
-    rgb = image_module._rgb
-    def slow_rgb(picture):
-        inside.append(1)
-        most.append(len(inside))
-        time.sleep(.005)
-        inside.pop()
-        return rgb(picture)
+    slow_rgb, most = slowed(image_module._rgb)
     monkeypatch.setattr(image_module, '_rgb', slow_rgb)
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda _: decode(picture.copy(), size), range(24)))
@@ -158,13 +153,7 @@ def test_pixels_of_all_threads_together(monkeypatch):
 def test_sizes_of_all_threads_together(tmp_path, monkeypatch):
     "A PNG may have to be decoded for its size: six threads, room for two."
     Image.new('RGB', (40, 50)).save(tmp_path/'a.png')
-    inside, most, orientation = [], [], image_module._orientation
-    def slow_orientation(picture):
-        inside.append(1)
-        most.append(len(inside))
-        time.sleep(.005)
-        inside.pop()
-        return orientation(picture)
+    slow_orientation, most = slowed(image_module._orientation)
     monkeypatch.setattr(image_module, '_orientation', slow_orientation)
     monkeypatch.setattr(image_module, '_room', image_module._Room(2*40*50))
     with ThreadPoolExecutor(6) as pool: assert {*pool.map(stored_size, [tmp_path/'a.png']*24)} == {(50, 40)}
