@@ -330,17 +330,23 @@ def open_picture(
             yield upright
 
 # %% ../../nbs/tiles/01_image.ipynb #e7cd6334
+_to_bytes = ('Choose low and high once for all pictures, and write bytes: '
+             'a = np.asarray(Image.open(file)).astype(float); '
+             'Image.fromarray(np.uint8(255*np.clip((a - low)/(high - low), 0, 1))).save(...)')
+
 def _other_range(low:float, high:float, bits:str) -> PictureRefused:
     return PictureRefused(f'its pixels go from {low:,.6g} to {high:,.6g}, in {bits}; which of them are black '
-                    'and white is not known. Choose low and high once for all pictures, and write bytes: '
-                    'a = np.asarray(Image.open(file)).astype(float); '
-                    'Image.fromarray(np.uint8(255*np.clip((a - low)/(high - low), 0, 1))).save(...)')
+                          f'and white is not known. {_to_bytes}')
 
 # %% ../../nbs/tiles/01_image.ipynb #b1914ab9
+def _deep(picture:Image.Image) -> bool:
+    "Has it 16 bits for each band?"
+    return bool(re.search('(?<!BGR);16', picture.info.get('stored', '')))
+
 def _rgb(picture:Image.Image) -> np.ndarray:
     "Any picture as bytes, (h, w, 3). Pillow cuts 16-bit greys off at 255, so those are scaled here."
     stored = picture.info.get('stored', '')
-    deep = re.search('(?<!BGR);16', stored)
+    deep = _deep(picture)
     if re.match('TIFF.*RGB(a|[AX];16)', stored):
         raise PictureRefused(_no_tile(f'4 bands of {16 if deep else 8} bits'))
     if picture.mode == 'F' or picture.mode == 'I' and not deep:
@@ -351,23 +357,42 @@ def _rgb(picture:Image.Image) -> np.ndarray:
         if 0 < values.max() < 4096: raise _other_range(values.min(), values.max(), '16 bits')
         return np.repeat((values//257).astype(np.uint8)[..., None], RGB.channels, axis=2)
     pixels = np.array(picture.convert('RGB'))
-    if deep and pixels.max() < 16: raise _other_range(pixels.min()*256., pixels.max()*256. + 255, '16 bits')
+    if deep and pixels.max() < 16:
+        raise _other_range(pixels.min(), pixels.max(), 'the upper bytes of 16 bits')
     return pixels
 
 # %% ../../nbs/tiles/01_image.ipynb #d62952f2
 _told = set()
 _telling = threading.Lock()
 
-def _tell_dropped(file:str|Path|bytes|Image.Image, picture:Image.Image) -> None:
-    "One line for each folder whose pictures have a fourth band that says something."
-    if picture.mode[-1] not in 'AaX': return
-    low, high = picture.getextrema()[-1]
+def _tell_once(file:str|Path|bytes|Image.Image, what:str, more:str) -> None:
+    "One line for each folder that has such pictures."
     from_disk = isinstance(file, (str, Path, NamedBytes))
     where = os.path.dirname(_name(file)) or '.' if from_disk else 'memory'
     with _telling:
-        if low == high or where in _told: return
-        _told.add(where)
-        print(f'pictures in {where} have a fourth band, such as transparency. It is dropped: tiles are RGB')
+        if (where, what) in _told: return
+        _told.add((where, what))
+        print(f'pictures in {where} have {what}{more}')
+
+def _tell_dropped(file:str|Path|bytes|Image.Image, picture:Image.Image) -> None:
+    "Of a fourth band that says something."
+    if picture.mode[-1] not in 'AaX': return
+    low, high = picture.getextrema()[-1]
+    if low == high: return
+    _tell_once(file, 'a fourth band', ', such as transparency. It is dropped: tiles are RGB')
+
+# %% ../../nbs/tiles/01_image.ipynb #ead39f2e
+def _tell_dark(file:str|Path|bytes|Image.Image, picture:Image.Image, tile:Tensor) -> None:
+    "Of 16 bits whose white may be another number than the largest."
+    brightest = tile.max().item()
+    grey = picture.mode.startswith('I')
+    if not (grey or _deep(picture)) or not 0 < brightest < 128: return
+    taken = 'their upper bytes taken as 0 to 255'
+    if grey:
+        taken = 'taken as 0 to 65,535'
+        brightest = np.asarray(picture).max()
+    _tell_once(file, '16 bits', f', {taken}; the brightest pixel of one is {brightest:,}. If that is no dark picture, '
+                                f'white is another number. {_to_bytes}')
 
 # %% ../../nbs/tiles/01_image.ipynb #31fce15b
 def decode(
@@ -377,6 +402,7 @@ def decode(
     """Read one picture, upright: always three channels, always bytes.
 
     Raises as `open_picture` does, and `ValueError` for pixels that are no bytes, with their range.
+    One line a folder says what was dropped, and where 16 bits come out dark.
 
     Parameters:
         file: a JPEG, PNG, WebP, GIF, BMP or TIFF: path, bytes, opened by Pillow
@@ -391,6 +417,7 @@ def decode(
             picture = picture.convert('RGBA')
         tile = torch.from_numpy(_rgb(picture)).permute(2, 0, 1)
         _tell_dropped(file, picture)
+        _tell_dark(file, picture, tile)
         return tile.contiguous() if size is None else resize(tile, size)
 
 # %% ../../nbs/tiles/01_image.ipynb #8c42d774

@@ -110,6 +110,43 @@ def test_sixteen_bits():
         with pytest.raises(ValueError, match='16 bits'): decode(twice)
 
 
+def test_sixteen_bits_that_stay_dark_are_told_once_a_folder(tmp_path, capsys):
+    "Sentinel-2's white is 10,000: it came out as 38 of 255, without a word. What the line tells to write gives the right picture."
+    values = np.linspace(0, 10_000, 64).reshape(8, 8).astype('uint16')
+    for form in 'tiff', 'png':
+        (tmp_path/form).mkdir()
+        for name in 'ab':
+            file = tmp_path/form/f'{name}.{form}'
+            Image.fromarray(values).save(file)
+            assert decode(file).max() == 38
+        said = capsys.readouterr().out
+        assert said.count('\n') == 1 and str(tmp_path/form) in said and 'taken as 0 to 65,535; the brightest pixel of one is 10,000' in said
+    (tmp_path/'rgb.png').write_bytes(png16(2, 3, 10_000))
+    (tmp_path/'alpha.png').write_bytes(png16(6, 4, 10_000))
+    for name in 'rgb', 'alpha': assert decode(tmp_path/f'{name}.png').max() == 39
+    said = capsys.readouterr().out
+    assert said.count('\n') == 1 and 'upper bytes taken as 0 to 255; the brightest pixel of one is 39' in said
+    high = 10_000
+    low = 0
+    a = np.asarray(Image.open(file)).astype(float)
+    assert 'np.uint8(255*np.clip((a - low)/(high - low), 0, 1))' in said
+    assert decode(Image.fromarray(np.uint8(255*np.clip((a - low)/(high - low), 0, 1)))).max() == 255
+    image_module._told.discard(('memory', '16 bits'))
+    for _ in range(2): decode(Image.fromarray(values))
+    assert capsys.readouterr().out.count('pictures in memory have 16 bits') == 1
+    for i, picture in enumerate((png16(0, 1, 0), png16(0, 1, 32_896), png16(2, 3, 32_896), png16(2, 3, 65_535))):   # black, half of the range, white
+        (tmp_path/f'{i}').mkdir()
+        (tmp_path/f'{i}'/'a.png').write_bytes(picture)
+        decode(tmp_path/f'{i}'/'a.png')
+    assert capsys.readouterr().out == ''
+
+
+def test_the_range_of_dark_colours_is_that_of_the_array(capsys):
+    "Pillow gives upper bytes, and low and high are to be typed as the array has them."
+    with pytest.raises(ValueError, match='from 11 to 11, in the upper bytes of 16 bits'): decode(png16(2, 3, 3000))
+    assert np.asarray(Image.open(io.BytesIO(png16(2, 3, 3000)))).max() == 11
+
+
 def test_a_fourth_band_is_mentioned_once_a_folder(tiles, tmp_path, capsys):
     picture = Image.new('RGBA', (8, 8), (1, 2, 3, 255))
     picture.save(tmp_path/'opaque.png')
