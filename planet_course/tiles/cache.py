@@ -20,14 +20,14 @@ from torch import Tensor
 
 from ..core import explained_stop, progress as progress_bar
 from ..device import free_memory
-from ..files import staged, writable_folder
+from ..files import staged, stand_in, writable_folder
 from .image import (decode, NamedBytes, naming_the_picture, open_source, PictureRefused,
                                        RGB, tile_size, TileFormat, TileSize)
 
 # %% ../../nbs/tiles/02_cache.ipynb #f2d3bbae
 def _no_room(folder:Path, nbytes:int, why:str) -> OSError:
     return OSError(f'the tile cache takes {nbytes/1e9:.1f} GB, and {folder} {why}. '
-                   'Free some space (clear_cache removes old caches), or choose a smaller size.')
+                   f'Free some space (clear_cache({str(folder)!r}) removes old caches), or choose a smaller size.')
 
 def _check_room(folder:Path, nbytes:int) -> None:
     "Raises `OSError` if the disk has too little room for a file of `nbytes`."
@@ -336,29 +336,53 @@ def _open_tiles(cache:TileCache, progress:bool) -> Tensor:
 # %% ../../nbs/tiles/02_cache.ipynb #d9188d9b
 _cache_name = re.compile(r'\d+(x\d+)?-[0-9a-f]{16}\.(u8|npz)(-[0-9a-f]{32}\.tmp|\.\d+\.tmp)?')
 
+def _cache_files(folder:Path) -> list[Path]:
+    return [f for f in folder.iterdir() if _cache_name.fullmatch(f.name)] if folder.is_dir() else []
+
+def _places(folder:Path) -> list[Path]:
+    "Where a folder's cache files lie: in its `.tiles`, in itself, or in what stands in for either."
+    wanted = [folder/'.tiles', folder]
+    with suppress(OSError):     # a user without a home has no stand-ins
+        wanted += map(stand_in, wanted[:2])
+    return [place for place in wanted if _cache_files(place)]
+
+# %% ../../nbs/tiles/02_cache.ipynb #e4bac8ce
+def _clear(place:Path) -> int:  # bytes freed
+    "Remove the cache files in a folder, or say why not."
+    try:
+        lock = FileLock(place/'.lock').acquire(timeout=0)
+    except Timeout:
+        print(f'{place}: nothing removed: a tile cache is being made there. Try again when it is done')
+        return 0
+    except OSError as e:
+        print(f'{place}: nothing removed: it cannot be written to ({e.strerror})')
+        return 0
+    with lock:
+        found = _cache_files(place)
+        freed = sum(f.stat().st_size for kept in found for f in (kept, *kept.glob('*')))
+        for f in found:
+            shutil.rmtree(f) if f.is_dir() else f.unlink()
+    whole = sum(f.suffix == '.u8' for f in found)
+    print(f'{place}: {freed/1e6:,.1f} MB freed, {whole} cache file{"s"*(whole != 1)} removed')
+    return freed
+
+# %% ../../nbs/tiles/02_cache.ipynb #f97fdfd3
 def clear_cache(
-    folder:str|Path,   # a data folder: the cache files in its `.tiles`, or in that folder's stand-in, go
+    folder:str|Path,   # a data folder, for what lies in its `.tiles`; or the folder that was `cache_folder`
 ) -> int:              # bytes freed
-    """Remove a data folder's cache files, unless one is being made; they are made again when they are needed.
+    """Remove a folder's cache files, also those of its stand-in; they are made again when they are needed.
+
+    Where one is being made nothing is removed. Raises `FileNotFoundError` if there is no such folder.
 
     Parameters:
-        folder: a data folder: the cache files in its `.tiles`, or in that folder's stand-in, go
+        folder: a data folder, for what lies in its `.tiles`; or the folder that was `cache_folder`
 
     Returns:
         bytes freed
     """
     if not Path(folder).is_dir(): raise FileNotFoundError(f'no data folder at {folder}: nothing was removed.')
-    where = writable_folder(Path(folder)/'.tiles')
-    try:
-        lock = FileLock(where/'.lock').acquire(timeout=0)
-    except Timeout:
-        print(f'{where}: nothing removed: a tile cache is being made there. Try again when it is done')
-        return 0
-    with lock:
-        found = [f for f in where.iterdir() if _cache_name.fullmatch(f.name)]
-        freed = sum(f.stat().st_size for place in found for f in (place, *place.glob('*')))
-        for f in found:
-            shutil.rmtree(f) if f.is_dir() else f.unlink()
-    whole = sum(f.suffix == '.u8' for f in found)
-    print(f'{where}: {freed/1e6:,.1f} MB freed, {whole} cache file{"s"*(whole != 1)} removed')
-    return freed
+    places = _places(Path(folder))
+    if not places:
+        print(f'{folder}: nothing removed: no cache files there, nor in its .tiles. If databunch was given '
+              'cache_folder=, clear that')
+    return sum(map(_clear, places))

@@ -391,8 +391,8 @@ def _tell_dark(file:str|Path|bytes|Image.Image, picture:Image.Image, tile:Tensor
     if grey:
         taken = 'taken as 0 to 65,535'
         brightest = np.asarray(picture).max()
-    _tell_once(file, '16 bits', f', {taken}; the brightest pixel of one is {brightest:,}. If that is no dark picture, '
-                                f'white is another number. {_to_bytes}')
+    _tell_once(file, '16 bits', f', {taken}; the brightest pixel of one is {brightest:,}. If that is no dark '
+                                f'picture, white is another number. {_to_bytes}')
 
 # %% ../../nbs/tiles/01_image.ipynb #31fce15b
 def decode(

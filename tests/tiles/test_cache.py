@@ -93,7 +93,7 @@ def test_disk_full(files, tmp_path, spawn):
     process.start()
     error = answer.get(timeout=60)
     process.join()
-    assert 'took no more' in error and str(tmp_path) in error and 'clear_cache' in error
+    assert 'took no more' in error and f'clear_cache({str(tmp_path)!r})' in error
     assert not list(tmp_path.glob('*.u8*'))
     check(files, tmp_path)
 
@@ -261,6 +261,38 @@ def test_clearing_beside_a_build(files, tmp_path, monkeypatch, capsys):
         assert same(building.result(60), files[:3])
     assert 'nothing removed' in capsys.readouterr().out
     assert clear_cache(tmp_path) > 3*3*32*32 and os.listdir(tmp_path/'.tiles') == ['.lock']
+
+
+def test_a_cache_folder_of_ones_own_is_cleared(files, tmp_path, capsys):
+    "As `databunch(cache_folder=)` has it: it is the folder itself, no `.tiles` is looked for in it, and none is made."
+    mine, data = tmp_path/'mine', tmp_path/'data'
+    data.mkdir()
+    TileCache(files[:3], 32, mine).build(progress=False)
+    (mine/'notes.u8').touch()
+    assert clear_cache(data) == 0 and 'cache_folder=' in capsys.readouterr().out and not list(data.iterdir())
+    assert clear_cache(mine) > 3*3*32*32 and '1 cache file removed' in capsys.readouterr().out
+    assert sorted(os.listdir(mine)) == ['.lock', 'notes.u8']
+    with pytest.raises(FileNotFoundError): clear_cache(tmp_path/'gone')
+    assert not (tmp_path/'gone').exists()
+
+
+def test_what_stands_in_for_a_folder_is_cleared(files, tmp_path, monkeypatch, capsys):
+    "And what cannot be removed is said, while the rest goes."
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path/'home'))
+    for place in (tmp_path/'data'/'.tiles', cache_module.stand_in(tmp_path/'data'/'.tiles'), cache_module.stand_in(tmp_path/'data')):
+        TileCache(files[:3], 32, place).build(progress=False)
+    (tmp_path/'data'/'.tiles'/'.lock').unlink(missing_ok=True)
+    (tmp_path/'data'/'.tiles'/'.lock').mkdir()      # as good as forbidden
+    assert clear_cache(tmp_path/'data') > 2*3*3*32*32
+    said = capsys.readouterr().out
+    assert said.count('1 cache file removed') == 2 and said.count('nothing removed: it cannot be written to') == 1
+    assert len(list(tmp_path.rglob('*.u8'))) == 1
+    monkeypatch.setattr(cache_module, 'stand_in', fails_without_home)
+    (tmp_path/'data'/'.tiles'/'.lock').rmdir()
+    assert clear_cache(tmp_path/'data') > 3*3*32*32
+
+
+def fails_without_home(folder): raise OSError('this user has no home folder')
 
 
 def test_caches_of_older_versions_are_cleared(tmp_path):
