@@ -84,7 +84,10 @@ def show_images(
     ncols:int|None=None,            # pictures in a row; by default the grid is as square as possible
     figsize:tuple|None=None,        # inches (width, height); by default 2.2 for a picture
 ) -> np.ndarray: # the matplotlib axes, shape (rows, ncols); unused ones are switched off
-    """Draw a grid of pictures. Raises `ValueError` for an empty list, and when the number of titles differs.
+    """Draw a grid of pictures.
+
+    Raises `ValueError` for an empty list, other shapes (four bands may be RGBA or CMYK), and when the number of
+    titles differs.
 
     Parameters:
         images: tensors, (3, h, w) or (1, h, w); uint8, or float in [0, 1] (clamped)
@@ -98,6 +101,9 @@ def show_images(
     import matplotlib.pyplot as plt
     import torch
     if not len(images): raise ValueError('no pictures to show: `images` is empty.')
+    shapes = {tuple(torch.as_tensor(img).shape) for img in images}
+    odd = [shape for shape in shapes if shape[:-2] not in ((1,), (3,))]
+    if odd: raise ValueError(f'pictures have shape (3, h, w) or (1, h, w), not {some_of(odd)}.')
     if titles is not None and len(titles) != len(images):
         raise ValueError(f'{len(images)} pictures but {len(titles)} titles; give one title for each picture.')
     ncols = min(ncols or int(np.ceil(np.sqrt(len(images)))), len(images))

@@ -50,7 +50,7 @@ def planet_folder(
                             'holds the csv, or make a small synthetic set with '
                             f'planet_synthetic({str(path)!r}).')
 
-# %% ../nbs/01_files.ipynb #eb11cf6a
+# %% ../nbs/01_files.ipynb #e6bc908c
 def _users_cache() -> Path:
     "Where this user's programs keep what they can make again. Raises `OSError` if the user has no home."
     if os.environ.get('XDG_CACHE_HOME'): return Path(os.environ['XDG_CACHE_HOME'])
@@ -73,6 +73,7 @@ def stand_in(
     key = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:8]
     return _users_cache()/'planet_course'/f'{folder.name}-{key}'
 
+# %% ../nbs/01_files.ipynb #eb11cf6a
 def writable_folder(
     folder:str|Path, # the folder that we would like to write to; made if it is missing
 ) -> Path: # `folder`, or where that cannot be written a folder of the same name in the user's cache

@@ -27,7 +27,8 @@ from .image import (decode, NamedBytes, naming_the_picture, open_source, Picture
 # %% ../../nbs/tiles/02_cache.ipynb #f2d3bbae
 def _no_room(folder:Path, nbytes:int, why:str) -> OSError:
     return OSError(f'the tile cache takes {nbytes/1e9:.1f} GB, and {folder} {why}. '
-                   f'Free some space (clear_cache({str(folder)!r}) removes old caches), or choose a smaller size.')
+                   f'Free some space (clear_cache({str(folder)!r}) removes old caches), or choose a '
+                   'smaller size.')
 
 def _check_room(folder:Path, nbytes:int) -> None:
     "Raises `OSError` if the disk has too little room for a file of `nbytes`."
