@@ -86,8 +86,8 @@ def show_images(
 ) -> np.ndarray: # the matplotlib axes, shape (rows, ncols); unused ones are switched off
     """Draw a grid of pictures.
 
-    Raises `ValueError` for an empty list, other shapes (four bands may be RGBA or CMYK), and when the number of
-    titles differs.
+    Raises `ValueError` for an empty list, other shapes (four bands may be RGBA or CMYK), and when the number
+    of titles differs.
 
     Parameters:
         images: tensors, (3, h, w) or (1, h, w); uint8, or float in [0, 1] (clamped)
