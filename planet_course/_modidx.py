@@ -652,6 +652,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'planet_course.device.pick_precision': ('device.html#pick_precision', 'planet_course/device.py'),
                                       'planet_course.device.seed_everything': ('device.html#seed_everything', 'planet_course/device.py'),
                                       'planet_course.device.to_device': ('device.html#to_device', 'planet_course/device.py'),
+                                      'planet_course.device.trim_memory': ('device.html#trim_memory', 'planet_course/device.py'),
                                       'planet_course.device.tuned_kernels': ('device.html#tuned_kernels', 'planet_course/device.py')},
             'planet_course.files': { 'planet_course.files.PlanetFolder': ('files.html#planetfolder', 'planet_course/files.py'),
                                      'planet_course.files._is_folder': ('files.html#_is_folder', 'planet_course/files.py'),

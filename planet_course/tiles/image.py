@@ -21,6 +21,7 @@ from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from ..device import trim_memory
 from ..files import PICTURE_FORMATS
 
 # %% ../../nbs/tiles/01_image.ipynb #32e4b60f
@@ -272,6 +273,8 @@ def _orientation(picture:Image.Image) -> int:   # 1: as stored, 2 to 8: a key of
     except Exception: return 1                              # a picture can be whole while its EXIF is not
 
 # %% ../../nbs/tiles/01_image.ipynb #32cffacd
+_large = 2**24      # pixels of a picture that is no tile
+
 class _Room:
     "A number of pixels that all threads together may have in hand."
     def __init__(self, most:int):
@@ -293,6 +296,8 @@ class _Room:
         try:
             yield
         finally:
+            if n > _large:
+                trim_memory()
             with self.changed:
                 self.held[me] -= n
                 self.changed.notify_all()

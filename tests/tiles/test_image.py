@@ -197,6 +197,16 @@ def test_sizes_of_all_threads_together(tmp_path, monkeypatch):
     assert max(most) == 2
 
 
+def test_freed_memory_goes_back_after_a_large_picture(monkeypatch):
+    "And not after a tile, since giving it back takes time."
+    said = []
+    monkeypatch.setattr(image_module, 'trim_memory', lambda: said.append(1), raising=False)
+    decode(Image.new('RGB', (256, 256)), 128)
+    assert not said
+    with open_picture(Image.new('1', (4097, 4096))): pass
+    assert said == [1]
+
+
 def test_a_size_that_is_none(tiles, tmp_path):
     "Is refused before a file is opened, and nobody is told that the picture was at fault."
     for size in (0, -1, 64., '64', (64,), (64, 0), (64, 64, 64), (None, 64)):
