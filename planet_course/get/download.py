@@ -109,12 +109,14 @@ def _answers() -> Iterator[None]:
         raise requests.ConnectionError(f'{type(e).__name__}: {e}') from None
 
 def in_time(
-    action:Callable, # called without arguments, in another thread
+    action:Callable,            # called without arguments, in another thread
+    patience:float|None=None,   # seconds until it must have ended; None: two minutes
 ):
     """What `action()` gives or raises. Raises `requests.Timeout` when it takes too long.
 
     Parameters:
         action: called without arguments, in another thread
+        patience: seconds until it must have ended; None: two minutes
     """
     answer = futures.Future()
     def work():
@@ -123,8 +125,8 @@ def in_time(
         except Exception as e:
             answer.set_exception(e)
     threading.Thread(target=work, daemon=True).start()
-    if not futures.wait([answer], _PATIENCE).done:
-        raise requests.Timeout(f'no whole answer after {_PATIENCE} s')
+    secs = patience or _PATIENCE
+    if not futures.wait([answer], secs).done: raise requests.Timeout(f'no whole answer after {secs} s')
     return answer.result()
 
 # %% ../../nbs/get/05_download.ipynb #4fc80487
@@ -172,18 +174,20 @@ _SLOWEST = 1000, 60 # bytes a second, over so many seconds: what comes slower en
 def open_url(
     url:str,      # http or https
     headers:dict, # to send
+    patience:float|None=None, # seconds until the answer must have begun; None: two minutes
 ) -> requests.Response: # open, its body not read yet
     """Ask for `url`. Raises `requests.RequestException`.
 
     Parameters:
         url: http or https
         headers: to send
+        patience: seconds until the answer must have begun; None: two minutes
 
     Returns:
         open, its body not read yet
     """
     request = requests.Request('GET', url, {**requests.utils.default_headers(), **headers}).prepare()
-    answer = in_time(partial(send_safely, request))
+    answer = in_time(partial(send_safely, request), patience)
     answer.raise_for_status()
     return answer
 
