@@ -6,6 +6,7 @@
 __all__ = ['too_few_points', 'FitRecord', 'missing_name', 'Recorder']
 
 # %% ../../nbs/train/03_recorder.ipynb #79e4e474
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -72,6 +73,24 @@ def missing_name(
     today = f'; today it is {_today[name]}.' if name in _today else '.'
     return AttributeError(f'{type(o).__name__!r} has no attribute {name!r}{today}', name=name, obj=o)
 
+# %% ../../nbs/train/03_recorder.ipynb #232ff0b3
+def _by_rate(rates:np.ndarray) -> dict[str, np.ndarray]: # which groups -> their rates
+    "A row of `rates` for each layer group; equal rows are joined."
+    groups = {}
+    for i, rate in enumerate(rates):
+        groups.setdefault(tuple(rate), []).append(i)
+    def name(numbers):
+        if len(numbers) == len(rates) > 1: return 'all groups'
+        return f'group{"s" * (len(numbers) > 1)} {", ".join(map(str, numbers))}'
+    return {name(numbers): rates[numbers[0]] for numbers in groups.values()}
+
+class _Stages(dict):
+    "Stages by name; one that is not there is an error that can be read."
+    def __missing__(self, name):
+        there = ', '.join(self) or 'none yet'
+        raise KeyError(f'no stage {name!r} has been run to its end in this session (there is: {there}). Run its '
+                       'cell, the one with stage=...; saved weights of an earlier session: learn.load(name).')
+
 # %% ../../nbs/train/03_recorder.ipynb #fd0ea26a
 def _axes(ax, xlabel, ylabel, xscale='linear'):
     "The axes to draw on, labelled."
@@ -105,11 +124,13 @@ class Recorder:
     def stages(self) -> dict[str, FitRecord]: # name -> the last fit with that name, if it ran to its end
         """The fits that were given a name, `fit(..., stage='stage-1-128')`.
 
+        To ask for one that has not been run raises a `KeyError` that says so.
+
         Returns:
             name -> the last fit with that name, if it ran to its end
         """
         last = {r.stage: r for r in self.fits if r.stage}
-        return {name: r for name, r in last.items() if r.complete}
+        return _Stages({name: r for name, r in last.items() if r.complete})
 
     def _with_losses(self, kind): return [r for r in self.records if r.kind == kind and r.losses]
 
@@ -122,6 +143,7 @@ class Recorder:
         skip_start:int=10,      # points left out at the beginning, where the moving average has not settled
         skip_end:int=5,         # points left out at the end, where the loss explodes
         suggestion:bool=False,  # mark the steepest descent, and print both suggestions
+        mark:float|Sequence[float]=(), # rates that you chose, drawn as upright lines
         ax=None,                # matplotlib axes to draw on
     ): # the axes
         """Smoothed loss against learning rate, of the last `lr_find`.
@@ -130,6 +152,7 @@ class Recorder:
             skip_start: points left out at the beginning, where the moving average has not settled
             skip_end: points left out at the end, where the loss explodes
             suggestion: mark the steepest descent, and print both suggestions
+            mark: rates that you chose, drawn as upright lines
             ax: matplotlib axes to draw on
 
         Returns:
@@ -146,6 +169,9 @@ class Recorder:
             print(found or too_few_points)
             if found:
                 ax.plot(found.min_grad_lr, losses[lrs == found.min_grad_lr], 'o', color='red')
+        for rate in np.atleast_1d(mark):
+            ax.axvline(rate, color='grey', linestyle='--')
+            ax.annotate(f'{rate:g}', (rate, 1), xycoords=('data', 'axes fraction'), ha='center', va='bottom')
         return ax
 
     def plot_losses(self,
@@ -186,13 +212,14 @@ class Recorder:
         """
         record = self._record_of('fit', fit)
         ax = _axes(ax, 'Batches processed', 'Learning rate')
-        rates = np.array(record.lrs).T
-        for i, rate in enumerate(rates):
-            ax.plot(rate, label=f'group {i}')
-        if len(rates) > 1:
-            ax.legend(loc='lower center', bbox_to_anchor=(0.5, 1), ncols=len(rates))
+        for name, rate in _by_rate(np.array(record.lrs).T).items():
+            ax.plot(rate, label=name)
+        lines = list(ax.lines)
         if show_moms:
-            _axes(ax.twinx(), 'Batches processed', 'Momentum').plot(record.moms, '--', color='grey')
+            right = _axes(ax.twinx(), 'Batches processed', 'Momentum')
+            lines += right.plot(record.moms, '--', color='grey', label='momentum (right)')
+        if len(lines) > 1:
+            ax.legend(handles=lines, loc='lower center', bbox_to_anchor=(0.5, 1), ncols=len(lines))
         return ax
 
     def plot_metrics(self,
