@@ -9,6 +9,7 @@ __all__ = ['submission', 'Score', 'submit_to_kaggle']
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -133,19 +134,24 @@ class Score(NamedTuple):
 # %% ../../nbs/answers/06_submit.ipynb #f925921e
 def _no_password(request): return request
 
-def _upload(file:Path, again:str) -> str: # Kaggle's token for the uploaded file
-    "Bring a file to where Kaggle wants it, by https and without passwords. Raises a kind of `DataError`."
+def _put(file:Path, address:str) -> None:
+    "Send a file. Raises `requests.RequestException` where it is not taken."
     import requests
-    from planet_course.get import keep_trying, start_upload, SUBMISSIONS_PAGE
-    told = file.stat()
-    address, token = start_upload(file.name, told.st_size, int(told.st_mtime), again)
-    def put():
-        with open(file, 'rb') as f:     # without an `auth` a password from .netrc would be sent along
-            answer = requests.put(address, data=f, timeout=(10, 300), auth=_no_password,
-                                  allow_redirects=False)
+    with open(file, 'rb') as f:     # without an `auth` a password from .netrc would be sent along
+        answer = requests.put(address, data=f, timeout=(10, 300), auth=_no_password,
+                              allow_redirects=False, stream=True)
+    with answer:
         answer.raise_for_status()
         if answer.is_redirect: raise requests.exceptions.InvalidURL('the server leads elsewhere')
-    keep_trying(put, 'a receipt for the upload', SUBMISSIONS_PAGE, {})
+
+def _upload(file:Path, again:str) -> str: # Kaggle's token for the uploaded file
+    "Bring a file to where Kaggle wants it, by https and without passwords. Raises a kind of `DataError`."
+    from planet_course.get import in_time, keep_trying, start_upload, SUBMISSIONS_PAGE
+    told = file.stat()
+    address, token = start_upload(file.name, told.st_size, int(told.st_mtime), again)
+    put = partial(_put, file, address)
+    sending = told.st_size/1000     # seconds: a slow line, a kilobyte in each
+    keep_trying(lambda: in_time(put, sending), 'a receipt for the upload', SUBMISSIONS_PAGE, {})
     return token
 
 # %% ../../nbs/answers/06_submit.ipynb #30168afb
@@ -171,11 +177,10 @@ def _wait_for_score(ref:int, wait:float, again:str) -> Score:
     if told is None:
         score = Score('pending', None, None, ref)
     elif told.status == 'error':
-        why = one_line(str(told.why))
-        raise DataError(f'Kaggle cannot score it: {why}', SUBMISSIONS_PAGE, f'mend it, and {again}')
+        raise DataError(f'Kaggle cannot score it: {one_line(told.why)}', SUBMISSIONS_PAGE,
+                        f'mend it, and {again}')
     else:
-        scores = [float(score) if score else None for score in (told.public, told.private)]
-        score = Score(told.status, *scores, ref)
+        score = Score(told.status, told.public, told.private, ref)
     if score.status == 'complete':
         why = f'public {score.public}, private {score.private}'
     else:

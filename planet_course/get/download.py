@@ -110,11 +110,13 @@ def _answers() -> Iterator[None]:
 
 def in_time(
     action:Callable, # called without arguments, in another thread
+    more:float=0,    # seconds on top of two minutes, for what has much to send
 ):
     """What `action()` gives or raises. Raises `requests.Timeout` when it takes too long.
 
     Parameters:
         action: called without arguments, in another thread
+        more: seconds on top of two minutes, for what has much to send
     """
     answer = futures.Future()
     def work():
@@ -123,8 +125,8 @@ def in_time(
         except Exception as e:
             answer.set_exception(e)
     threading.Thread(target=work, daemon=True).start()
-    if not futures.wait([answer], _PATIENCE).done:
-        raise requests.Timeout(f'no whole answer after {_PATIENCE} s')
+    secs = _PATIENCE + more
+    if not futures.wait([answer], secs).done: raise requests.Timeout(f'no whole answer after {secs:.0f} s')
     return answer.result()
 
 # %% ../../nbs/get/05_download.ipynb #4fc80487
