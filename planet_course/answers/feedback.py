@@ -6,7 +6,7 @@
 __all__ = ['add_correction', 'read_corrections', 'with_corrections']
 
 # %% ../../nbs/answers/03_feedback.ipynb #a176df13
-import csv, io, os
+import csv, errno, io, os
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, UTC
@@ -19,6 +19,7 @@ from filelock import FileLock
 from .report import rows_by_name, split_tags, tag_delim
 from ..core import cell_text, one_line, some_of
 from ..data import LabelLists, MultiCategory
+from ..files import explained_full_disk
 
 # %% ../../nbs/answers/03_feedback.ipynb #2d2b6cab
 _columns = ['image_name', 'predicted', 'actual', 'when', 'model', 'note']
@@ -49,7 +50,7 @@ def _append(file:Path, text:bytes) -> None:
     with open(file, 'ab', buffering=0) as f:
         size = os.fstat(f.fileno()).st_size
         try:
-            if f.write(text) < len(text): raise OSError(f'{file}: the disk is full. Nothing was added.')
+            if f.write(text) < len(text): raise OSError(errno.ENOSPC, 'the disk is full')
             os.fsync(f.fileno())
         except BaseException:
             f.truncate(size)
@@ -81,7 +82,7 @@ def add_correction(
     record = dict(zip(_columns, (image_name, predicted, actual, when, model, note)))
     file = Path(file)
     line = io.StringIO()
-    with FileLock(f'{file}.lock'):
+    with explained_full_disk(file), FileLock(f'{file}.lock'):
         old = file.read_bytes() if file.exists() else b''
         columns = _columns_in(file, old.split(b'\n', 1)[0].decode(errors='replace')) if old else _columns
         _check_record(file, record, columns)
