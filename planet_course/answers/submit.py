@@ -20,7 +20,7 @@ from torch import Tensor
 from .predictor import choose_labels
 from .thresholds import thresh_for
 from ..data import column_of, Loader, read_table
-from ..core import one_line, some_of
+from ..core import explained_stop, one_line, some_of
 from ..files import staged, writable_folder
 from ..train import Learner
 
@@ -197,7 +197,7 @@ def submit_to_kaggle(
     """Hand in a submission through Kaggle's client; it needs a token, and the rules accepted.
 
     Raises a kind of `DataError`, whose text says which page to open; `ValueError` for a file that is no
-    submission.
+    submission. A Ctrl-C says whether it has been handed in.
 
     Parameters:
         file: what `submission` wrote
@@ -207,12 +207,17 @@ def submit_to_kaggle(
     Returns:
         its status is 'pending' if the score has not come by then
     """
-    from planet_course.get import hand_in
+    from planet_course.get import hand_in, SUBMISSIONS_PAGE
     file = Path(file)
     again = f'submit_to_kaggle({str(file)!r}, ...) again'
     if not file.is_file(): raise FileNotFoundError(f'no {file}: submission(learn, ...) writes one.')
     with open(file, encoding='utf-8', errors='replace') as f:
         head = f.readline().strip()
     if head != 'image_name,tags': raise ValueError(f'{file} begins with {head[:40]!r}, not image_name,tags.')
-    ref = hand_in(_upload(file, again), message, again)
-    return _wait_for_score(ref, wait, again)
+    left = f'nothing is handed in. To hand it in: {again}.'
+    with explained_stop(lambda: f'stopped: {left}'):
+        token = _upload(file, again)
+        left = f'see {SUBMISSIONS_PAGE} whether it is handed in; if not, {again}.'
+        ref = hand_in(token, message, again)
+        left = f'submission {ref} is handed in; its score will be at {SUBMISSIONS_PAGE}'
+        return _wait_for_score(ref, wait, again)

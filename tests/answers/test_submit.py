@@ -10,7 +10,8 @@ from fake_kaggle import FakeKaggle, token
 from small import bunch, little
 from torchvision import models
 
-from planet_course.answers import export_model, predict, Predictor, submission, submit_to_kaggle, tta
+from planet_course.answers import export_model, predict, Predictor, submission, submit as submit_module, submit_to_kaggle, tta
+from planet_course import get
 from planet_course.core import imagenet_stats
 from planet_course.data import ImageList, Loader, TileSource
 from planet_course.get import BadCredentialsError, DataError, download, FileGoneError, OfflineError, RateLimitedError, RulesNotAcceptedError
@@ -209,6 +210,18 @@ def test_an_upload_that_breaks_once(kaggle, handed_in):
     kaggle.fault('upload', dict(status=503), {})
     kaggle.fault('GetSubmission', dict(status=502), {})
     assert submit_to_kaggle(handed_in, 'x').status == 'complete' and len(kaggle.submissions) == 1
+
+
+@pytest.mark.parametrize('where, left', [('_put', 'nothing is handed in'), ('hand_in', 'whether it is handed in'), ('sleep', 'submission 1001 is handed in')])
+def test_ctrl_c_says_in_a_line_whether_it_is_handed_in(kaggle, handed_in, monkeypatch, where, left):
+    def pressed(*args): raise KeyboardInterrupt
+    home = {'_put': submit_module, 'hand_in': get, 'sleep': submit_module.time}[where]
+    with monkeypatch.context() as m:
+        m.setattr(home, where, pressed)
+        if where == '_put': m.setattr(get, 'in_time', lambda action, more: action())    # another thread gets no Ctrl-C
+        with pytest.raises(KeyboardInterrupt) as e: submit_to_kaggle(handed_in, 'x')
+    line, = e.value._render_traceback_()
+    assert line == str(e.value) and line.startswith('stopped') and left in line and ('/submissions' in line or 'again' in line)
 
 
 def test_a_file_that_kaggle_cannot_score(kaggle, handed_in):
