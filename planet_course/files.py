@@ -46,9 +46,9 @@ def planet_folder(
         if (path/csv).is_file() and (path/folder).is_dir(): return PlanetFolder(path, csv, folder, '.jpg')
     wanted = ', '.join(f'{csv} with {folder}/' for csv, folder in _layouts)
     found = ', '.join(sorted(os.listdir(path))[:8]) or 'nothing' if path.is_dir() else 'no such folder'
-    raise FileNotFoundError(f'no tiles at {path}: looked for {wanted}; found {found}. Give the folder that '
-                            'holds the csv, or make a small synthetic set with '
-                            f'planet_synthetic({str(path)!r}).')
+    raise FileNotFoundError(one_line(f'no tiles at {path}: looked for {wanted}; found {found}. Give the '
+                                     'folder that holds the csv, or make a small synthetic set with '
+                                     f'planet_synthetic({str(path)!r}).'))
 
 # %% ../nbs/01_files.ipynb #e6bc908c
 def _users_cache() -> Path:
@@ -100,9 +100,10 @@ def writable_folder(
         with tempfile.TemporaryFile(dir=cache):
             pass
     except OSError as e:
-        raise OSError(f'{folder} cannot be written to ({why}), and the stand-in for it neither: {e}. Set the '
-                      'environment variable XDG_CACHE_HOME to a folder that can be written to.') from e
-    print(f'{folder} cannot be written to ({why}); using {cache} instead.')
+        raise OSError(one_line(f'{folder} cannot be written to ({why}), and the stand-in for it neither: {e}. '
+                               'Set the environment variable XDG_CACHE_HOME to a folder that can be '
+                               'written to.')) from e
+    print(one_line(f'{folder} cannot be written to ({why}); using {cache} instead.'))
     return cache
 
 # %% ../nbs/01_files.ipynb #06787ac0
@@ -151,19 +152,22 @@ def _make_place(file:Path) -> tuple[Path, int|None]:
             place.mkdir()
             return place, _lock(place)
         except (FileExistsError, BlockingIOError, FileNotFoundError): pass  # the last two: taken for dead
-    raise FileExistsError(f'a hundred others write {file}: see {places[0]} and remove what is not needed.')
+    raise FileExistsError(one_line(f'a hundred others write {file}: see {places[0]} and remove what is not '
+                                   'needed.'))
 
 # %% ../nbs/01_files.ipynb #ddae1956
 def _target(file:Path) -> Path:
     "What is to be written: of a link, where it leads. Raises `OSError` if that is no file that may change."
     file = Path(os.path.realpath(file))
-    if file.is_dir(): raise IsADirectoryError(f'{file} is a folder. Give the name of a file, in it or not.')
+    shown = one_line(str(file))
+    if file.is_dir(): raise IsADirectoryError(f'{shown} is a folder. Give the name of a file, in it or not.')
     if not file.parent.is_dir():
-        raise FileNotFoundError(f'no folder {file.parent} to write {file.name} to. Make it, or name another.')
+        raise FileNotFoundError(one_line(f'no folder {file.parent} to write {file.name} to. Make it, or name '
+                                         'another.'))
     if not file.exists(): return file
-    if not file.is_file(): raise FileExistsError(f'{file} is no plain file. Give another name.')
+    if not file.is_file(): raise FileExistsError(f'{shown} is no plain file. Give another name.')
     if not file.stat().st_mode & 0o222 or not os.access(file, os.W_OK):
-        raise PermissionError(f'{file} is read-only, and stays as it is. Give another name, or make it '
+        raise PermissionError(f'{shown} is read-only, and stays as it is. Give another name, or make it '
                               f'writable: chmod u+w {str(file)!r}')
     return file
 
@@ -199,8 +203,9 @@ def explained_full_disk(
         yield
     except OSError as e:
         if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): raise
-        raise OSError(e.errno, f'no room for {one_line(str(file))} ({e.strerror}). What was there is as it was. '
-                               f'Free some space in {one_line(str(file.parent))}, or write elsewhere') from e
+        why = one_line(f'no room for {file} ({e.strerror}). What was there is as it was. Free some space in '
+                       f'{file.parent}, or write elsewhere')
+        raise OSError(e.errno, why) from e
 
 # %% ../nbs/01_files.ipynb #490a350b
 @contextmanager

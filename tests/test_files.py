@@ -1,5 +1,5 @@
 """Files that are whole or not there, whoever is killed on the way; a place to write."""
-import errno, os, resource, signal, stat
+import contextlib, errno, io, os, resource, signal, stat
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -149,3 +149,39 @@ def test_what_cannot_be_looked_at_is_told(tmp_path, capsys, monkeypatch):
         assert files_below(tmp_path, depth) == [tmp_path/'tile.jpg']
         said = capsys.readouterr().out
         assert f'left out {len(closed)} that cannot be read' in said and said.count('\n') == 1 and all(f'{tmp_path}/{what}' in said for what in closed)
+
+
+forged = 'a\r\nall is well\x1b[2J'
+
+
+def calls_that_name_a_folder(folder):
+    "Each tells of a folder or file, in a line or an error."
+    from PIL import Image
+    from planet_course.answers import export, feedback, submit_to_kaggle
+    from planet_course.tiles import cache, clear_cache, decode, stored_size, TileCache
+    (folder/'file').touch()
+    (folder/'other.csv').write_text('x\n')
+    Image.linear_gradient('L').convert('RGB').save(folder/'whole.png')
+    faded = Image.open(folder/'whole.png')
+    faded.putalpha(Image.linear_gradient('L'))
+    faded.save(folder/'faded.png')
+    yield from [lambda: files.planet_folder(folder), lambda: writable_folder(folder/'file'/'models'), lambda: staged(folder).__enter__(),
+                lambda: staged(folder/'no'/'no').__enter__(), lambda: decode(folder/'file'), lambda: decode(folder/'faded.png'),
+                lambda: stored_size(folder/'file'), lambda: TileCache([folder/'file'], 8, folder/'c').build(), lambda: clear_cache(folder),
+                lambda: clear_cache(folder/'c'), lambda: clear_cache(folder/'no'), lambda: cache._check_room(folder, 1 << 60),
+                lambda: export.load_model(folder/'file'), lambda: export.load_model(folder/'no'), lambda: submit_to_kaggle(folder/'no', 'x'),
+                lambda: submit_to_kaggle(folder/'file', 'x'), lambda: feedback.add_correction(folder/'other.csv', 'a', 'b', 'c'),
+                lambda: feedback.read_corrections(folder/'other.csv', ['c'])]
+
+
+def test_names_that_would_forge_a_line(tmp_path, monkeypatch):
+    "No line break and no escape of a folder's name reaches the terminal."
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path/'cache'))
+    folder = tmp_path/forged
+    folder.mkdir()
+    for i, call in enumerate(calls_that_name_a_folder(folder)):
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            try: call()
+            except (OSError, ValueError) as e: print(e)
+        said = out.getvalue()
+        assert 'all is well' in said and not {'\r', '\x1b'} & {*said} and '\nall' not in said, (i, said)

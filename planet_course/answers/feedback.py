@@ -28,7 +28,7 @@ def _columns_in(file:Path, head:str) -> list[str]: # the columns
     "Raises `ValueError` for a csv that is about something else."
     found = head.removeprefix('\ufeff').strip().split(',')
     if found in (_columns, _columns[:4]): return found
-    raise ValueError(f'{file} begins with {head[:60]!r}, not with {",".join(_columns)}.')
+    raise ValueError(one_line(f'{file} begins with {head[:60]!r}, not with {",".join(_columns)}.'))
 
 # %% ../../nbs/answers/03_feedback.ipynb #03f7e982
 def _uncell(text:str) -> str: # what `cell_text` was given
@@ -41,8 +41,8 @@ def _check_record(file:Path, record:dict, columns:list) -> None:
     if odd: raise ValueError('a record has line breaks, signs that do not show, or an apostrophe before '
                              f'=, +, - or @: {odd}. Write it without.')
     lost = [name for name, text in record.items() if text and name not in columns]
-    if lost: raise ValueError(f'{file} has no column for {" and ".join(lost)}, as older files. Begin another '
-                              'file; read_corrections reads both kinds.')
+    if lost: raise ValueError(one_line(f'{file} has no column for {" and ".join(lost)}, as older files. Begin '
+                                       'another file; read_corrections reads both kinds.'))
 
 # %% ../../nbs/answers/03_feedback.ipynb #2989a535
 def _append(file:Path, text:bytes) -> None:
@@ -126,7 +126,7 @@ def read_corrections(
     why = [_record_fault(line, columns, classes) for line in lines]
     for i, problem in enumerate(why):
         if problem:
-            print(f'{file}, line {i + 2}: {problem}; skipped')
+            print(one_line(f'{file}, line {i + 2}: {problem}; skipped'))
     rows = [next(csv.reader([line])) for line, problem in zip(lines, why) if not problem]
     good = pd.DataFrame([map(_uncell, row) for row in rows], columns=columns)
     good = good.reindex(columns=_columns, fill_value='')

@@ -105,7 +105,7 @@ def rows_by_name(
     several = [f'{name} may be {" or ".join(ids[row] for row in rows)}'
                for name, rows in found.items() if len(rows) > 1]
     if several: raise ValueError(f'names that fit several tiles: {some_of(several)}. Write the path of '
-                                 f'the one that is meant, as it is below {items.path}.')
+                                 f'the one that is meant, as it is below {one_line(str(items.path))}.')
     return {name: rows[0] for name, rows in found.items() if rows}
 
 # %% ../../nbs/answers/01_report.ipynb #651d9cee

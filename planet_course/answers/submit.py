@@ -36,12 +36,13 @@ def _check_test_names(files:Sequence[str], wanted:Sequence[str], sample:Path) ->
     for file in files:
         files_of.setdefault(Path(file).stem, []).append(file)
     twice = [f'{name} ({", ".join(same)})' for name, same in files_of.items() if len(same) > 1]
+    shown = one_line(sample.name)
     missing, unknown = (sorted({*a} - {*b}) for a, b in ((wanted, files_of), (files_of, wanted)))
     problems = {'missing': missing, 'there twice': twice, 'unknown': unknown,
-                f'twice in {sample.name}': [name for name, k in Counter(wanted).items() if k > 1]}
+                f'twice in {shown}': [name for name, k in Counter(wanted).items() if k > 1]}
     told = [f'{len(some):,} tiles are {what}: {some_of(some)}' for what, some in problems.items() if some]
     if not told: return list(files_of)
-    raise ValueError(f'{"; ".join(told)}. {sample.name} has {len(wanted):,} names, and each is wanted once. '
+    raise ValueError(f'{"; ".join(told)}. {shown} has {len(wanted):,} names, and each is wanted once. '
                      'Give one loader for each test folder: test-jpg and test-jpg-additional.')
 
 # %% ../../nbs/answers/06_submit.ipynb #eb34e4ca
@@ -103,8 +104,8 @@ def submission(
     thresh = thresh_for(learn, thresh)
     sample = Path(sample or data.path/'sample_submission_v2.csv')
     if not sample.is_file():
-        raise FileNotFoundError(f'no {sample}: it says which tiles are wanted. planet_data(source="kaggle") '
-                                'brings it.')
+        raise FileNotFoundError(one_line(f'no {sample}: it says which tiles are wanted. '
+                                         'planet_data(source="kaggle") brings it.'))
     _check_one_word_labels(data.classes)
     dls = _test_loaders(test_dls, data)
     wanted = list(map(str, column_of(read_table(sample), 'image_name')))
@@ -113,7 +114,8 @@ def submission(
     with staged(path) as temp:
         tags = _write_tags(temp, learn, dls, names, wanted, thresh, get_probs)
     none = sum(not t for t in tags)
-    print(f'{path.name}: {len(wanted):,} tiles{f", {none:,} of them without a label" if none else ""}')
+    without = f', {none:,} of them without a label' if none else ''
+    print(one_line(f'{path.name}: {len(wanted):,} tiles{without}'))
     return path
 
 # %% ../../nbs/answers/06_submit.ipynb #267ffa09
@@ -210,10 +212,11 @@ def submit_to_kaggle(
     from planet_course.get import hand_in, SUBMISSIONS_PAGE
     file = Path(file)
     again = f'submit_to_kaggle({str(file)!r}, ...) again'
-    if not file.is_file(): raise FileNotFoundError(f'no {file}: submission(learn, ...) writes one.')
+    shown = one_line(str(file))
+    if not file.is_file(): raise FileNotFoundError(f'no {shown}: submission(learn, ...) writes one.')
     with open(file, encoding='utf-8', errors='replace') as f:
         head = f.readline().strip()
-    if head != 'image_name,tags': raise ValueError(f'{file} begins with {head[:40]!r}, not image_name,tags.')
+    if head != 'image_name,tags': raise ValueError(f'{shown} begins with {head[:40]!r}, not image_name,tags.')
     left = f'nothing is handed in. To hand it in: {again}.'
     with explained_stop(lambda: f'stopped: {left}'):
         token = _upload(file, again)

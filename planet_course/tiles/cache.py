@@ -18,7 +18,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from ..core import explained_stop, progress as progress_bar
+from ..core import explained_stop, one_line, progress as progress_bar
 from ..device import free_memory
 from ..files import staged, stand_in, writable_folder
 from .image import (decode, NamedBytes, naming_the_picture, open_source, PictureRefused,
@@ -26,9 +26,9 @@ from .image import (decode, NamedBytes, naming_the_picture, open_source, Picture
 
 # %% ../../nbs/tiles/02_cache.ipynb #f2d3bbae
 def _no_room(folder:Path, nbytes:int, why:str) -> OSError:
-    return OSError(f'the tile cache takes {nbytes/1e9:.1f} GB, and {folder} {why}. '
-                   f'Free some space (clear_cache({str(folder)!r}) removes old caches), or choose a '
-                   'smaller size.')
+    return OSError(one_line(f'the tile cache takes {nbytes/1e9:.1f} GB, and {folder} {why}. '
+                            f'Free some space (clear_cache({str(folder)!r}) removes old caches), or choose a '
+                            'smaller size.'))
 
 def _check_room(folder:Path, nbytes:int) -> None:
     "Raises `OSError` if the disk has too little room for a file of `nbytes`."
@@ -284,7 +284,7 @@ def _locked(folder:Path):
     try:
         return lock.acquire(timeout=0)
     except Timeout:
-        print(f'another process makes a tile cache in {folder}: waiting for it')
+        print(one_line(f'another process makes a tile cache in {folder}: waiting for it'))
     return lock.acquire()
 
 # %% ../../nbs/tiles/02_cache.ipynb #4c957ae2
@@ -310,8 +310,9 @@ def _find_or_build(cache:TileCache, file:Path, progress:bool) -> Tensor:
                 _build(cache, file, progress)
                 tiles = _find(cache, file, progress)
         if tiles is not None: return tiles
-    raise OSError(f'tiles in {os.path.dirname(cache.files[0])} change while they are read. Build the cache '
-                  'again when nobody writes to them.')
+    where = one_line(os.path.dirname(cache.files[0]))
+    raise OSError(f'tiles in {where} change while they are read. Build the cache again when nobody writes to '
+                  'them.')
 
 # %% ../../nbs/tiles/02_cache.ipynb #fbe8adf2
 def _read_ahead(file:Path) -> None:
@@ -350,13 +351,14 @@ def _places(folder:Path) -> list[Path]:
 # %% ../../nbs/tiles/02_cache.ipynb #e4bac8ce
 def _clear(place:Path) -> int:  # bytes freed
     "Remove the cache files in a folder, or say why not."
+    shown = one_line(str(place))
     try:
         lock = FileLock(place/'.lock').acquire(timeout=0)
     except Timeout:
-        print(f'{place}: nothing removed: a tile cache is being made there. Try again when it is done')
+        print(f'{shown}: nothing removed: a tile cache is being made there. Try again when it is done')
         return 0
     except OSError as e:
-        print(f'{place}: nothing removed: it cannot be written to ({e.strerror})')
+        print(f'{shown}: nothing removed: it cannot be written to ({e.strerror})')
         return 0
     with lock:
         found = _cache_files(place)
@@ -364,7 +366,7 @@ def _clear(place:Path) -> int:  # bytes freed
         for f in found:
             shutil.rmtree(f) if f.is_dir() else f.unlink()
     whole = sum(f.suffix == '.u8' for f in found)
-    print(f'{place}: {freed/1e6:,.1f} MB freed, {whole} cache file{"s"*(whole != 1)} removed')
+    print(f'{shown}: {freed/1e6:,.1f} MB freed, {whole} cache file{"s"*(whole != 1)} removed')
     return freed
 
 # %% ../../nbs/tiles/02_cache.ipynb #f97fdfd3
@@ -381,9 +383,10 @@ def clear_cache(
     Returns:
         bytes freed
     """
-    if not Path(folder).is_dir(): raise FileNotFoundError(f'no data folder at {folder}: nothing was removed.')
+    shown = one_line(str(folder))
+    if not Path(folder).is_dir(): raise FileNotFoundError(f'no data folder at {shown}: nothing was removed.')
     places = _places(Path(folder))
     if not places:
-        print(f'{folder}: nothing removed: no cache files there, nor in its .tiles. If databunch was given '
+        print(f'{shown}: nothing removed: no cache files there, nor in its .tiles. If databunch was given '
               'cache_folder=, clear that')
     return sum(map(_clear, places))
