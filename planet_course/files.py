@@ -100,8 +100,8 @@ def writable_folder(
         with tempfile.TemporaryFile(dir=cache):
             pass
     except OSError as e:
-        raise OSError(one_line(f'{folder} cannot be written to ({why}), and the stand-in for it neither: {e}. '
-                               'Set the environment variable XDG_CACHE_HOME to a folder that can be '
+        why = f'{folder} cannot be written to ({why}), and the stand-in for it neither: {e}'
+        raise OSError(one_line(f'{why}. Set the environment variable XDG_CACHE_HOME to a folder that can be '
                                'written to.')) from e
     print(one_line(f'{folder} cannot be written to ({why}); using {cache} instead.'))
     return cache

@@ -41,8 +41,8 @@ def _check_record(file:Path, record:dict, columns:list) -> None:
     if odd: raise ValueError('a record has line breaks, signs that do not show, or an apostrophe before '
                              f'=, +, - or @: {odd}. Write it without.')
     lost = [name for name, text in record.items() if text and name not in columns]
-    if lost: raise ValueError(one_line(f'{file} has no column for {" and ".join(lost)}, as older files. Begin '
-                                       'another file; read_corrections reads both kinds.'))
+    if lost: raise ValueError(one_line(f'{file} has no column for {" and ".join(lost)}, as older files. '
+                                       'Begin another file; read_corrections reads both kinds.'))
 
 # %% ../../nbs/answers/03_feedback.ipynb #2989a535
 def _append(file:Path, text:bytes) -> None:

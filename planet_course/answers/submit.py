@@ -75,6 +75,7 @@ def _test_loaders(test_dls, data) -> list[Loader]:
         raise ValueError('a training loader goes in random order: make one with data.test_dl(<files>).')
     return dls
 
+# %% ../../nbs/answers/06_submit.ipynb #51dbd635
 def submission(
     learn:Learner,                         # trained
     test_dls:Loader|Sequence[Loader]|None=None, # `data.test_dl(...)` of each folder; None: the data's own
