@@ -1128,6 +1128,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'planet_course/tiles/cache.py'),
                                            'planet_course.tiles.cache._in_order': ( 'tiles/cache.html#_in_order',
                                                                                     'planet_course/tiles/cache.py'),
+                                           'planet_course.tiles.cache._in_turn': ( 'tiles/cache.html#_in_turn',
+                                                                                   'planet_course/tiles/cache.py'),
                                            'planet_course.tiles.cache._key': ('tiles/cache.html#_key', 'planet_course/tiles/cache.py'),
                                            'planet_course.tiles.cache._locked': ( 'tiles/cache.html#_locked',
                                                                                   'planet_course/tiles/cache.py'),

@@ -6,9 +6,9 @@
 __all__ = ['TileCache', 'clear_cache']
 
 # %% ../../nbs/tiles/02_cache.ipynb #d049d4ae
-import errno, hashlib, os, re, shutil, time, warnings
+import errno, hashlib, os, re, shutil, threading, time, warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Callable, Iterator
@@ -22,7 +22,7 @@ from ..core import explained_stop, one_line, progress as progress_bar
 from ..device import free_memory
 from ..files import staged, stand_in, writable_folder
 from .image import (decode, NamedBytes, naming_the_picture, open_source, PictureRefused,
-                                       RGB, tile_size, TileFormat, TileSize)
+                                       RGB, stored_size, tile_size, TileFormat, TileSize)
 
 # %% ../../nbs/tiles/02_cache.ipynb #f2d3bbae
 def _no_room(folder:Path, nbytes:int, why:str) -> OSError:
@@ -82,6 +82,21 @@ def _read(file:str) -> tuple[NamedBytes, list[int]]:
     steady = _stats(before) == _stats(after) and len(contents) == after.st_size
     return contents, _stats(after) if steady else [0]*4
 
+# %% ../../nbs/tiles/02_cache.ipynb #90979ae9
+_large_file = 2**25     # bytes
+_one_large = threading.Lock()
+
+@contextmanager
+def _in_turn(file:str) -> Iterator[None]:
+    "In the block a file is read whole; a large one by one thread at a time. Raises `ValueError` as `_read` does."
+    nbytes = _stats_now([file])[0, 0]       # 0 where there is no file: reading it will say why
+    if nbytes <= _large_file:
+        yield
+    else:
+        with _one_large:
+            stored_size(file)
+            yield
+
 # %% ../../nbs/tiles/02_cache.ipynb #33364b6f
 def _digest(contents:bytes) -> bytes:
     return hashlib.blake2b(contents, digest_size=16).digest()
@@ -90,9 +105,10 @@ def _digest(contents:bytes) -> bytes:
 def _digest_of(file:str) -> tuple[bytes, list[int]]:
     "Digest and stats of a tile; b'' for what cannot be read."
     try:
-        contents, stats = _read(file)
+        with _in_turn(file):
+            contents, stats = _read(file)
+            return _digest(contents), stats
     except ValueError: return b'', [0]*4
-    return _digest(contents), stats
 
 # %% ../../nbs/tiles/02_cache.ipynb #efe40662
 def _in_order(work:Callable, files:list[str], workers:int, says:str, progress:bool) -> Iterator:
@@ -108,8 +124,9 @@ def _in_order(work:Callable, files:list[str], workers:int, says:str, progress:bo
 def _decoded(file:str, size:TileSize) -> tuple[Tensor, bytes, list[int]]|ValueError:
     "A tile, its digest and its stats; or why it cannot be read."
     try:
-        contents, stats = _read(file)
-        return decode(contents, size), _digest(contents), stats
+        with _in_turn(file):
+            contents, stats = _read(file)
+            return decode(contents, size), _digest(contents), stats
     except ValueError as e: return e
 
 # %% ../../nbs/tiles/02_cache.ipynb #5418317c
