@@ -88,7 +88,7 @@ _one_large = threading.Lock()
 
 @contextmanager
 def _in_turn(file:str) -> Iterator[None]:
-    "In the block a file is read whole; a large one by one thread at a time. Raises `ValueError` as `_read` does."
+    "Around what reads a file whole: a large one by one thread at a time. Raises `ValueError` as `_read`."
     nbytes = _stats_now([file])[0, 0]       # 0 where there is no file: reading it will say why
     if nbytes <= _large_file:
         yield
