@@ -7,8 +7,8 @@ __all__ = ['PICTURE_FORMATS', 'PlanetFolder', 'planet_folder', 'stand_in', 'writ
            'shell_line', 'files_below', 'full_path']
 
 # %% ../nbs/01_files.ipynb #a517581c
-import errno, hashlib, os, shlex, shutil, stat, sys, tempfile
-from contextlib import contextmanager
+import errno, hashlib, os, re, shlex, shutil, stat, sys, tempfile
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterator, NamedTuple
 
@@ -141,12 +141,25 @@ def _remove_dead(place:Path) -> None:
     if handle is not None:
         _remove(place, handle)
 
+# %% ../nbs/01_files.ipynb #95fdc840
+_place_name = re.compile(r'.+\.[0-9]{1,2}\.tmp')
+
+def _is_a_writers(place:os.DirEntry) -> bool:
+    "Has a folder the name of a writer's, and its one file?"
+    if not _place_name.fullmatch(place.name) or not place.is_dir(follow_symlinks=False): return False
+    try:
+        return os.listdir(place) == ['new']
+    except OSError: return False    # gone meanwhile, or another user's
+
 # %% ../nbs/01_files.ipynb #0cd5d7a4
 def _make_place(file:Path) -> tuple[Path, int|None]:
     "A new folder beside `file`, and the lock on it. Raises `FileExistsError` for a hundred writers at once."
     places = [file.with_name(f'{file.name}.{i}.tmp') for i in range(100)]
     for place in places[:8]:
         _remove_dead(place)
+    with suppress(OSError), os.scandir(file.parent) as beside:  # a folder may be written to and not listed
+        for place in filter(_is_a_writers, beside):
+            _remove_dead(Path(place))
     for place in places:
         try:
             place.mkdir()

@@ -42,6 +42,23 @@ def test_the_dead_are_removed_and_the_living_left_alone(tmp_path, spawn):
     assert living.exitcode == 0 and file.read_text() == 'other' and os.listdir(tmp_path) == [file.name]
 
 
+def test_the_dead_that_wrote_another_file(tmp_path, spawn):
+    "They are removed too; the living stay, and so do folders of such a name with other things in them, or behind a link."
+    living, go_on = half_written(spawn, tmp_path/'stage-0.pth')
+    dead, _ = half_written(spawn, tmp_path/'stage-1.pth')
+    dead.kill()
+    dead.join()
+    for name in ('mine.0.tmp', 'more.1.tmp', 'elsewhere'): (tmp_path/name).mkdir()
+    for name in ('mine.0.tmp/new', 'mine.0.tmp/notes', 'elsewhere/new', 'file.0.tmp'): (tmp_path/name).touch()
+    (tmp_path/'link.0.tmp').symlink_to(tmp_path/'elsewhere')
+    with staged(tmp_path/'stage-2.pth') as temp: temp.write_text('whole')
+    assert sorted(os.listdir(tmp_path)) == ['elsewhere', 'file.0.tmp', 'link.0.tmp', 'mine.0.tmp', 'more.1.tmp', 'stage-0.pth.0.tmp', 'stage-2.pth']
+    assert sorted(os.listdir(tmp_path/'mine.0.tmp')) == ['new', 'notes'] and os.listdir(tmp_path/'elsewhere') == ['new']
+    go_on.set()
+    living.join(60)
+    assert living.exitcode == 0 and (tmp_path/'stage-0.pth').read_text() == 'other'
+
+
 def test_many_writers_of_one_file(tmp_path):
     "They look for the dead all the time, and never take one another for dead."
     def write(i):
@@ -49,6 +66,14 @@ def test_many_writers_of_one_file(tmp_path):
     with ThreadPoolExecutor(16) as pool: list(pool.map(write, range(200)))
     found = (tmp_path/'a').read_bytes()
     assert os.listdir(tmp_path) == ['a'] and len(found) == 1000 and len(set(found)) == 1
+
+
+def test_many_writers_of_many_files(tmp_path):
+    def write(i):
+        with staged(tmp_path/str(i)) as temp: temp.write_bytes(bytes([i])*1000)
+    with ThreadPoolExecutor(16) as pool: list(pool.map(write, range(200)))
+    assert sorted(os.listdir(tmp_path)) == sorted(map(str, range(200)))
+    assert all((tmp_path/str(i)).read_bytes() == bytes([i])*1000 for i in range(200))
 
 
 def test_a_library_may_write_another_file_under_the_name(tmp_path):
