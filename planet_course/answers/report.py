@@ -322,14 +322,16 @@ def co_occurrence(
 # %% ../../nbs/answers/01_report.ipynb #6d19c432
 def plot_co_occurrence(
     table:pd.DataFrame, # what `co_occurrence` gives
-    xlabel:str='predicted',
-    ylabel:str='true',
+    xlabel:str='predicted', # what the columns are
+    ylabel:str='true',  # what the rows are
     ax=None,            # matplotlib axes to draw on
 ): # the axes
     """A heat map; rows without a tile are left out.
 
     Parameters:
         table: what `co_occurrence` gives
+        xlabel: what the columns are
+        ylabel: what the rows are
         ax: matplotlib axes to draw on
 
     Returns:
