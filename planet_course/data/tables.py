@@ -186,7 +186,8 @@ def _check_heading(names:pd.Series, file:str, files:Sequence[str]) -> None: # `f
     spare = len(alike(there.difference(files))) - len(alike(set(files) - there))
     if spare <= 0 or names.name in set(names): return
     raise ValueError(f'the heading {names.name!r} names a tile: the table has no headings, and would lose '
-                     'this one. Read it with header=None; columns then have numbers.')
+                     'this one. Read it with header=None, as in ImageList.from_csv(..., header=None); columns '
+                     'then have numbers.')
 
 # %% ../../nbs/data/01_tables.ipynb #ae1ee94a
 def _check_column(df:pd.DataFrame, names:pd.Series, file_of:Callable) -> None: # `file_of` a name
@@ -195,7 +196,8 @@ def _check_column(df:pd.DataFrame, names:pd.Series, file_of:Callable) -> None: #
     if any(map(is_tile, names.head(10))): return
     others = [c for c in df.columns if is_tile(df[c].iloc[0])]
     if others: raise ValueError(f'column {names.name!r} names no tiles ({some_of([names.iloc[0]])}), column '
-                                f'{others[0]!r} does: pass cols={others[0]!r}.')
+                                f'{others[0]!r} does: pass cols={others[0]!r}, as in '
+                                f'ImageList.from_csv(..., cols={others[0]!r}).')
     if is_tile(df.index[0]): raise ValueError('the index names the tiles: pass df.reset_index().')
 
 # %% ../../nbs/data/01_tables.ipynb #36344fd8

@@ -131,6 +131,21 @@ def test_an_index_in_front(place):
     with pytest.raises(ValueError, match=r'reset_index\(\)'): listed(place, df.set_index('image_name'))
 
 
+def typed(error, **names):
+    "What comes of the line that an error gives: `...` in it stands for what was given before."
+    line = re.search(r'\w+\.from_csv\(.*?\)', str(error.value))[0]
+    return eval(line.replace('...', '*given'), dict(ImageList=ImageList, **names))
+
+
+def test_the_line_to_type_is_of_a_call_that_takes_it(place):
+    "`ImageDataBunch.from_csv` has neither cols= nor header=."
+    for name, text in {'index': table(tags=tags).to_csv(), 'bare': lines(tags, head='')}.items():
+        (place/f'{name}.csv').write_text(text)
+        with pytest.raises(ValueError, match='ImageList.from_csv') as error: data.ImageDataBunch.from_csv(place, 'tiles', ' ', f'{name}.csv', suffix='.jpg')
+        found = typed(error, given=(place, f'{name}.csv', 'tiles', '.jpg'))
+        assert len(found) == n and Path(found.files[0]).name == 't0.jpg'
+
+
 # ---- which file -------------------------------------------------------------------------------------------------------------------------
 
 def test_names_that_are_spelled_otherwise(place, capsys):
