@@ -67,8 +67,9 @@ def _label_column(items, cols:int|str) -> pd.Series:
     def alike(name): return _tidy(name).casefold()
     names = ((alike(Path(f).name), alike(Path(f).stem)) for f in items.files)
     if any(alike(Path(str(cell)).name) not in both for cell, both in zip(col, names)): return col
+    others = [name for name in items.df.columns if name != col.name]
     raise ValueError(f"column {col.name!r} holds the tiles' names, not labels: write "
-                     f'label_from_df(cols=...), with one of {[name for name in items.df.columns if name != col.name]}.')
+                     f'label_from_df(cols=...), with one of {others}.')
 
 # %% ../../nbs/data/03_labels.ipynb #c1b6bbe7
 def _check_text(col:pd.Series) -> None:

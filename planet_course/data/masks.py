@@ -20,6 +20,7 @@ from ..core import some_of
 from ..tiles import open_picture, PictureRefused, resample, resize, stored_size, TileSize
 from .labels import given_classes
 from .lists import ImageList, ItemLists
+from .tables import alike_on_disk
 from .targets import Label, Target
 
 # %% ../../nbs/data/08_masks.ipynb #bb487fb7
@@ -71,7 +72,8 @@ class Mask(Label, Target):
         if none: raise ValueError(f'{len(none)} pictures were given no path of a mask: {some_of(none)}.')
         gone = [mask for mask in map(str, found) if not os.path.isfile(mask)]
         if gone:
-            raise FileNotFoundError(f'{len(gone)} of {len(found)} pictures have no mask: {some_of(gone)}.')
+            raise FileNotFoundError(f'{len(gone)} of {len(found)} pictures have no mask: {some_of(gone)}.'
+                                    f'{alike_on_disk(gone[0])}')
         return tuple(map(str, found)), names, Mask
 
     @staticmethod

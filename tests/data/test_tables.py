@@ -159,6 +159,39 @@ def test_names_that_are_spelled_otherwise(place, capsys):
     assert len(listed(place, df.replace('t3', 't3'))) == n
 
 
+NFC, NFD = (unicodedata.normalize(form, 'übung') for form in ('NFC', 'NFD'))
+
+
+@pytest.mark.parametrize('there, named', [(NFD, NFC), (NFC, NFD), ('Tiles', 'tiles'), ('tiles', 'tiles ')])
+def test_folders_that_are_spelled_otherwise(place, there, named, capsys):
+    "Found where one can be meant, given or in the tiles' names; elsewhere the error shows it in ASCII. What checks tiles finds them there."
+    os.rename(place/'tiles', place/there)
+    df = table(tags=tags)
+    for folder, names in ((named, df.image_name), ('.', f'{named}/' + df.image_name)):
+        found = ImageList.from_df(df.assign(image_name=names), place, folder=folder, suffix='.jpg')
+        assert found.files == tuple(str(place/there/f't{i}.jpg') for i in range(n))
+        out = capsys.readouterr().out
+        assert out.count('\n') == 1 and '1 folders are spelled otherwise' in out and out.isascii()
+    (place/'bare.csv').write_text(lines(tags, head=''))
+    with pytest.raises(ValueError, match="'t0' names a tile"): ImageList.from_csv(place, 'bare.csv', named, '.jpg')
+    spelled = re.escape(f'On disk it is spelled {ascii(str(place/there))}')
+    with pytest.raises(FileNotFoundError, match=spelled): ImageList.from_folder(place/named)
+    (place/there/'labels.csv').write_text('')
+    with pytest.raises(FileNotFoundError, match=spelled[:-1]): ImageList.from_csv(place/named, 'labels.csv')
+    with pytest.raises(ValueError, match=re.escape(ascii(there))): ImageList.from_folder(place).split_by_folder(named, named)
+
+
+def test_folders_that_could_be_two(place):
+    for name in ('Tiles', 'TILES'): (place/name).mkdir()
+    os.rename(place/'tiles', place/'away')
+    with pytest.raises(FileNotFoundError, match="no tile folder at .*spelled '.*/TILES' or '.*/Tiles'"): listed(place, table(tags=tags))
+    os.rename(place/'away', place/'tiles')
+    os.rmdir(place/'Tiles')
+    os.rmdir(place/'TILES')
+    both = table(tags=tags).image_name.map('tiles/{}'.format).replace('tiles/t3', 'Tiles/t3').to_frame()
+    with pytest.raises(FileNotFoundError, match="no tile folder at .*Tiles"): ImageList.from_df(both, place, suffix='.jpg')   # what other rows mean
+
+
 def test_names_that_could_be_two_files(place):
     for name in ('T0.jpg', 't0.JPG'): (place/'tiles'/name).write_bytes(b'')
     os.remove(place/'tiles/t0.jpg')
