@@ -409,6 +409,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'planet_course/data/labels.py'),
                                            'planet_course.data.labels._say_none': ( 'data/labels.html#_say_none',
                                                                                     'planet_course/data/labels.py'),
+                                           'planet_course.data.labels._say_one_of_many': ( 'data/labels.html#_say_one_of_many',
+                                                                                           'planet_course/data/labels.py'),
                                            'planet_course.data.labels._tidy': ('data/labels.html#_tidy', 'planet_course/data/labels.py'),
                                            'planet_course.data.labels._unpacked': ( 'data/labels.html#_unpacked',
                                                                                     'planet_course/data/labels.py'),

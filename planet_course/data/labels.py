@@ -80,6 +80,19 @@ def _check_text(col:pd.Series) -> None:
     raise ValueError(f'column {col.name!r} has lists written as text: {some_of(odd[:1])}. '
                      f"Before it is saved, put a separator between names: df[{col.name!r}].map(';'.join).")
 
+# %% ../../nbs/data/03_labels.ipynb #361f26b9
+def _say_one_of_many(df:pd.DataFrame, col:pd.Series) -> None:
+    "One printed line if the column is one of several that hold 0 and 1 alone."
+    def says_yes_or_no(column):
+        try:
+            return bool(len(truth_values(column, '')))
+        except ValueError: return False
+    if not says_yes_or_no(col): return
+    names = [name for name, column in df.items() if name != 'is_valid' and says_yes_or_no(column)]
+    if len(names) > 1:
+        print(f'column {col.name!r} gives the classes {some_of(sorted(set(map(str, col))))}; of {len(names)} '
+              f'such columns, one a label, write label_from_df(cols={names})')
+
 # %% ../../nbs/data/03_labels.ipynb #1997b225
 def _cut(col:pd.Series, delim:str) -> tuple:
     "Each cell cut at the delimiter: a tuple of names. A printed line if the delimiter does not seem to fit."
@@ -126,6 +139,8 @@ def labels_in_column(
                          'Fill them in, or remove the rows. (pd.read_csv takes words as NA for nothing, '
                          'unless told keep_default_na=False.) With label_delim= a tile may have none.')
     _check_text(col)
+    if not isinstance(cols, str) and not items.kind:
+        _say_one_of_many(items.df, col)
     return tuple(col) if label_delim is None else _cut(col.astype(object).where(~empty, ''), label_delim)
 
 # %% ../../nbs/data/03_labels.ipynb #c762602f

@@ -454,6 +454,21 @@ def test_one_column_a_label(place, capsys):
     with pytest.raises(ValueError, match="no column 'nothing'"): split.label_from_df(['clear', 'nothing'])
 
 
+@pytest.mark.parametrize('kind', [bool, int, float, str])
+def test_one_of_several_columns_of_zeros_and_ones(place, kind, capsys):
+    "Asked for without its name it is not taken without a word; the line that is printed can be typed."
+    claims = {name: [kind(int(name in cell)) for cell in tags] for name in ('clear', 'haze')}
+    split = listed(place, table(**claims, is_valid=0)).split_none()
+    split.label_from_df()
+    out = capsys.readouterr().out
+    assert out.count('\n') == 1 and "column 'clear' gives the classes" in out
+    assert eval(f'split.{out.split("write ")[1]}').classes == ['clear', 'haze']
+    split.label_from_df('clear')
+    listed(place, table(clear=claims['clear'], is_valid=0, tags=tags)).split_none().label_from_df()
+    listed(place, table(tags=tags, **claims)).split_none().label_from_df()
+    assert not capsys.readouterr().out
+
+
 @pytest.mark.parametrize('delim, cells', [(',', 'clear, primary'), (', ', 'clear, primary'), (';', ' clear ;primary; '), (' ', 'clear  primary')])
 def test_names_are_cut_without_blanks(place, delim, cells, capsys):
     found = listed(place, table(tags=[cells, 'clear'] * 6)).split_none().label_from_df(label_delim=delim)
