@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..core import plot_text, some_of
+from ..core import one_line, plot_text, some_of
 from ..device import to_device
 from ..tiles import fit_window, stored_size, tile_size, TileSize
 from .lists import ImageList, ItemLists
@@ -263,5 +263,6 @@ def get_annotations(
     try:
         return _boxes_by_picture(json.loads(Path(file).read_bytes()), prefix)    # knows UTF-8, -16 and -32
     except (KeyError, TypeError, json.JSONDecodeError) as e:
-        raise ValueError(f'{file} is no json in the format of COCO ({type(e).__name__}: {e}).') from e
-    except ValueError as e: raise ValueError(f'{file}: {e}') from e
+        shown = one_line(str(file))
+        raise ValueError(f'{shown} is no json in the format of COCO ({type(e).__name__}: {e}).') from e
+    except ValueError as e: raise ValueError(one_line(f'{file}: {e}')) from e

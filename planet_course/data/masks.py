@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..core import some_of
+from ..core import one_line, some_of
 from ..tiles import open_picture, PictureRefused, resample, resize, stored_size, TileSize
 from .labels import given_classes
 from .lists import ImageList, ItemLists
@@ -33,8 +33,8 @@ def _check_mask(picture:Image.Image, mask:str, file:str, shape:tuple[int,int]) -
     if n != 1: raise PictureRefused(f'it has {n} channels; a mask has one, the class of each pixel')
     found = (picture.height, picture.width)
     if found != shape:
-        raise PictureRefused(f'it is {found}, its picture {file} is {shape} (height, width). They must be '
-                             'equal; does the function name the right mask?')
+        raise PictureRefused(f'it is {found}, its picture {one_line(file)} is {shape} (height, '
+                             'width). They must be equal; does the function name the right mask?')
 
 # %% ../../nbs/data/08_masks.ipynb #e3a7150b
 def _class_numbers(codes:np.ndarray, c:int) -> Tensor:  # uint8, of the same shape

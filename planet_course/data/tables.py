@@ -116,8 +116,8 @@ def _encoding_of(head:bytes) -> str:
     return 'cp1252'
 
 # %% ../../nbs/data/01_tables.ipynb #1a4fa2b5
-def _check_columns(csv:Path, df:pd.DataFrame, sep:str, header:int|None) -> None:
-    "Raises `ValueError` if rows were not cut into columns as they should be."
+def _check_columns(csv:str, df:pd.DataFrame, sep:str, header:int|None) -> None:
+    "Raises `ValueError` naming table `csv` if rows were not cut into columns as they should be."
     first = str(df.iloc[0, 0] if header is None else df.columns[0])
     others = [s for s in ',;\t|' if s != sep and s in first]
     if df.shape[1] == 1 and others:
@@ -147,25 +147,26 @@ def read_table(
     Returns:
         of text; an empty cell is NaN, and no word is
     """
+    shown = one_line(str(csv))
     if not csv.is_file():
-        raise FileNotFoundError(f'no table at {csv}.{alike_on_disk(csv)} Check the path and the name; '
+        raise FileNotFoundError(f'no table at {shown}.{alike_on_disk(csv)} Check the path and the name; '
                                 f'planet_folder({str(csv.parent)!r}) finds the usual layouts.')
     with open(csv, 'rb') as f:
         head = f.read(2)
     if head == b'PK' and csv.suffix != '.zip':
-        raise ValueError(f'{csv} is an Excel sheet or a zip file, no csv. Save the sheet as csv first.')
+        raise ValueError(f'{shown} is an Excel sheet or a zip file, no csv. Save the sheet as csv first.')
     other = _encoding_of(head) if encoding == 'utf-8' else 'utf-8'
     try:
         if other.startswith('utf-16'): raise UnicodeError(f'it begins with {head}')
         df = pd.read_csv(csv, sep=sep, encoding=encoding, header=header, dtype=str, keep_default_na=False,
                          na_values=[''])
     except UnicodeError as e:
-        raise ValueError(f'{csv} is not written in {encoding}: {e}. It may be {other}: write '
+        raise ValueError(f'{shown} is not written in {encoding}: {e}. It may be {other}: write '
                          f'ImageList.from_csv(..., encoding={other!r}).') from None
     except (ValueError, LookupError) as e:
-        raise ValueError(f'{csv} is not a csv that can be read: {e}. Put quotes around cells that hold a '
-                         f'{sep!r}; other columns and letters need sep= and encoding=.') from None
-    _check_columns(csv, df, sep, header)
+        raise ValueError(f'{shown} is not a csv that can be read: {one_line(str(e))}. Put quotes around cells '
+                         f'that hold a {sep!r}; other columns and letters need sep= and encoding=.') from None
+    _check_columns(shown, df, sep, header)
     return df
 
 # %% ../../nbs/data/01_tables.ipynb #12048ac2

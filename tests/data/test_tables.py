@@ -263,6 +263,37 @@ def test_names_of_others_are_printed_in_one_line(place, capsys):
 
 # ---- doubles and splits -----------------------------------------------------------------------------------------------------------------
 
+evil = 'a\x1b[2J\r\nb'
+
+
+def wrong_table(text, **how): return lambda path: ((path/'t.csv').write_bytes(text), ImageList.from_csv(path, 't.csv', **how))
+
+
+@pytest.mark.parametrize('call', [
+    lambda path: ImageList.from_folder(path), lambda path: ImageList.from_folder(path/'none'), lambda path: ImageList.from_csv(path, 'none.csv'),
+    lambda path: data.get_annotations(path/'none.json'), wrong_table(b'a;b\nc;d\n'), wrong_table(b'a,b\nc,d,e\n'), wrong_table(b'PK'), wrong_table(b'\xff\xfea'),
+    wrong_table(b'a\xe9,b\n'), wrong_table(b'a,b\n1,2\n1,2,3,4\n'), wrong_table(b'a,b\nc,d\n'), wrong_table(b'a,b\nc,d\n', cols='e'), wrong_table(b'a,b\nc,d\n', folder='none'),
+    lambda path: ((path/'a.json').write_text('{}'), data.get_annotations(path/'a.json')), lambda path: ((path/'a.json').write_text('['), data.get_annotations(path/'a.json')),
+    lambda path: ((path/'tiles').mkdir(), PILImage.new('RGB', (8, 8)).save(path/'tiles/a.png'), ImageList.from_folder(path).split_by_folder()),
+], ids='empty folder table json semicolon fields excel utf-16 cp1252 tokens name column tile-folder coco broken split'.split())
+def test_errors_show_nothing_that_a_terminal_obeys(tmp_path, call, capsys):
+    "Whatever is in the name of the folder: no line of ours is more than one, or clears the screen."
+    (tmp_path/evil).mkdir()
+    with pytest.raises((ValueError, OSError)) as e: call(tmp_path/evil)
+    for text in (str(e.value), *capsys.readouterr().out.splitlines()): assert text.isprintable()
+
+
+@pytest.mark.parametrize('column', [evil, 'tags'])
+def test_headings_and_cells_show_nothing_that_a_terminal_obeys(place, column, capsys):
+    df = table(tags=[evil, 'haze'] * 6, other=tags).rename(columns={'tags': column})
+    for call in (lambda: listed(place, df, cols=column), lambda: listed(place, df, cols=evil + evil), lambda: listed(place, df).split_from_df(column),
+                 lambda: listed(place, df).split_none().label_from_df(column, classes=['haze']), lambda: listed(place, df.replace('t0', evil))):
+        with pytest.raises((ValueError, OSError)) as e: call()
+        assert str(e.value).isprintable()
+    listed(place, df).split_by_idx([0]).label_from_df(column, ' ')
+    assert all(map(str.isprintable, capsys.readouterr().out.splitlines()))
+
+
 def test_one_row_a_label(place):
     rows = table(tags=tags).assign(tags=[cell.split() for cell in tags]).explode('tags', ignore_index=True)
     with pytest.raises(ValueError, match=r"8 tiles have several rows: t0, t2, t3, .*groupby\('image_name', sort=False\).agg\(list\)"):

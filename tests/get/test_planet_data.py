@@ -230,6 +230,7 @@ def test_names_that_a_terminal_would_obey(few, fails, tmp_path, capfd):
         assert len(str(e.value).splitlines()) == 3 and all(line.isprintable() for line in str(e.value).splitlines())
     with pytest.raises(FileExistsError) as e: planet_data(folder, source='sample')
     assert str(e.value).isprintable()
+    assert str(DataError(name, name, 'a\x1b\r\nb')).splitlines()[2:] == [r'  Then: a\x1b\r', 'b']     # what to type may be several lines
 
 
 @pytest.fixture
