@@ -676,6 +676,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'planet_course.files._to_disk': ('files.html#_to_disk', 'planet_course/files.py'),
                                      'planet_course.files._users_cache': ('files.html#_users_cache', 'planet_course/files.py'),
                                      'planet_course.files._visit': ('files.html#_visit', 'planet_course/files.py'),
+                                     'planet_course.files.all_to_disk': ('files.html#all_to_disk', 'planet_course/files.py'),
                                      'planet_course.files.files_below': ('files.html#files_below', 'planet_course/files.py'),
                                      'planet_course.files.full_path': ('files.html#full_path', 'planet_course/files.py'),
                                      'planet_course.files.planet_folder': ('files.html#planet_folder', 'planet_course/files.py'),

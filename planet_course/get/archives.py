@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from py7zr.exceptions import ArchiveError, DecompressionBombError
 
 from ..core import explained_stop, one_line, progress
-from ..files import full_path
+from ..files import all_to_disk, full_path
 from .download import fetch, open_url, read_note, without_secrets
 from .errors import (ARCHIVE_SIZES, Config, CorruptError, FileGoneError, room_in,
                                       SAME_LINE_AGAIN, UnsafeArchiveError)
@@ -353,5 +353,6 @@ def untar_data(
         unpack(archive, staging/'work', _picture_or_text, page)
         inside = list((staging/'work').iterdir())
         if not inside: raise CorruptError(f'{page} has no pictures.', page, 'another address')
+        all_to_disk()
         os.replace(inside[0] if len(inside) == 1 and inside[0].is_dir() else staging/'work', dest/name)
     return dest/name

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from PIL import Image, ImageChops
 
 from ..core import explained_stop, progress as progress_bar
-from ..files import full_path, staged
+from ..files import all_to_disk, full_path, staged
 from .layers import render_tile
 
 # %% ../../nbs/get/03_sample.ipynb #ea5e9891
@@ -285,5 +285,6 @@ def planet_synthetic(
             (path/folder).mkdir(exist_ok=True)
         _run(_missing(path, plan), workers, progress)
         if not (path/'train_v2.csv').exists():
+            all_to_disk()
             _write_csvs(path, plan)
     return path
