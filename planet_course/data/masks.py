@@ -62,8 +62,21 @@ class Mask(Label, Target):
     moves = True
 
     @staticmethod
-    def label(found:tuple, lists:ItemLists, classes:Sequence[str]|None) -> tuple:
-        "Mask files. Raises `ValueError` without classes, `FileNotFoundError` naming the missing masks."
+    def label(
+        found:tuple,                # for each picture the path of its mask
+        lists:ItemLists,            # the tiles and their split
+        classes:Sequence[str]|None, # the names of the numbers 0, 1, 2, ... in the masks, at most 256
+    ) -> tuple: # labels, vocabulary, kind
+        """Mask files. Raises `ValueError` without classes, `FileNotFoundError` naming the missing masks.
+
+        Parameters:
+            found: for each picture the path of its mask
+            lists: the tiles and their split
+            classes: the names of the numbers 0, 1, 2, ... in the masks, at most 256
+
+        Returns:
+            labels, vocabulary, kind
+        """
         names = given_classes(classes) or []
         if not 0 < len(names) <= 256:
             raise ValueError('masks need classes=, the names (1 to 256) of the numbers in them, in order; '
@@ -77,18 +90,32 @@ class Mask(Label, Target):
         return tuple(map(str, found)), names, Mask
 
     @staticmethod
-    def encode(labels, classes, files, size): # uint8, shape (n, h, w)
+    def encode(
+        labels,  # for each picture the path of its mask
+        classes, # the names of the numbers in the masks
+        files,   # the tiles' picture files
+        size,    # pixels of the tiles; None: as the pictures are stored
+    ): # uint8, shape (n, h, w)
         def read(mask, file): return _read_mask(mask, file, size, len(classes))
         with ThreadPoolExecutor() as pool:
             return torch.stack(list(pool.map(read, labels, files)))
 
     @staticmethod
-    def batch(yb, params, h, w):
+    def batch(
+        yb,     # rows of `encode`, (n, h, w), on the device
+        params, # what the tiles' transforms drew; None: nothing
+        h,      # pixels of the tiles
+        w,      # pixels of the tiles
+    ): # long, shape (n, h, w)
         if params is None or params.homography is None: return yb.long()
         return resample(yb[:, None].float(), params.homography, mode='nearest')[:, 0].long()
 
     @staticmethod
-    def draw(ax, y, classes):
+    def draw(
+        ax,      # matplotlib axes that show the tile
+        y,       # the classes of one tile's pixels, (h, w)
+        classes, # the vocabulary
+    ):
         ax.imshow(y, cmap='tab20', alpha=.5, vmin=0, vmax=len(classes) - 1, interpolation='nearest')
 
     def __str__(self): return Path(self.obj).name

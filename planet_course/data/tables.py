@@ -165,7 +165,7 @@ def read_table(
                          f'ImageList.from_csv(..., encoding={other!r}).') from None
     except (ValueError, LookupError) as e:
         raise ValueError(f'{shown} is not a csv that can be read: {one_line(str(e))}. Put quotes around '
-                         f'cells that hold a {sep!r}; other columns and letters need sep= and encoding=.') from None
+                         f'cells that hold a {sep!r}; others need sep= and encoding=.') from None
     _check_columns(shown, df, sep, header)
     return df
 

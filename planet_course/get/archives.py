@@ -253,13 +253,14 @@ def alone_in(
 
 # %% ../../nbs/get/06_archives.ipynb #a0b401e7
 def clear_leftovers(
-    folder:Path, # as for `alone_in`, and so `name`
-    name:str,
+    folder:Path, # where something was put, as for `alone_in`
+    name:str,    # of what was put into it
 ) -> None:
     """Take away what is left of a process that was killed after its last step.
 
     Parameters:
-        folder: as for `alone_in`, and so `name`
+        folder: where something was put, as for `alone_in`
+        name: of what was put into it
     """
     if (folder/f'.{name}.part').exists():
         with alone_in(folder, name):

@@ -148,9 +148,12 @@ def _onward(
 
 @_answers()
 def send_safely(
-    request:requests.PreparedRequest,
+    request:requests.PreparedRequest, # address and headers; http or https
 ) -> requests.Response: # open, its body not read yet
     """Ask, and go where the servers lead. Raises `requests.RequestException`.
+
+    Parameters:
+        request: address and headers; http or https
 
     Returns:
         open, its body not read yet
