@@ -20,6 +20,7 @@ from ..core import one_line, plot_text, some_of
 from ..device import to_device
 from ..tiles import fit_window, stored_size, tile_size, TileSize
 from .lists import ImageList, ItemLists
+from .tables import alike_on_disk
 from .targets import Label, Target
 from .labels import label_name, vocabulary
 
@@ -304,8 +305,8 @@ def get_annotations(
 ) -> tuple[list[str], list]: # names of pictures with boxes; for each [boxes, names], see `ObjectItemList`
     """Boxes by picture; a printed line names categories that share a name.
 
-    Raises `ValueError` for another format, pictures or categories that are missing, an id of two names, and a
-    picture of two ids.
+    Raises `FileNotFoundError` where there is no plain file, `ValueError` for another format, pictures or
+    categories that are missing, an id of two names, and a picture of two ids.
 
     Parameters:
         file: a json in COCO's format
@@ -314,9 +315,11 @@ def get_annotations(
     Returns:
         names of pictures with boxes; for each [boxes, names], see `ObjectItemList`
     """
+    shown = one_line(str(file))
+    if not Path(file).is_file():    # a pipe would wait for somebody to write
+        raise FileNotFoundError(f'no plain file at {shown}.{alike_on_disk(file)} Check the path.')
     try:
         return _boxes_by_picture(json.loads(Path(file).read_bytes()), prefix)    # knows UTF-8, -16 and -32
     except (KeyError, TypeError, json.JSONDecodeError) as e:
-        shown = one_line(str(file))
         raise ValueError(f'{shown} is no json in the format of COCO ({type(e).__name__}: {e}).') from e
     except ValueError as e: raise ValueError(one_line(f'{file}: {e}')) from e

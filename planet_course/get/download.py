@@ -228,6 +228,7 @@ def read_note(
         file: in JSON
     """
     try:
+        if not file.is_file(): return {}    # a pipe would be waited for
         return dict(json.loads(file.read_text(encoding='utf-8')))
     except (OSError, ValueError, TypeError): return {}
 

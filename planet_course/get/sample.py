@@ -115,8 +115,9 @@ _RECIPE = 4 # raise it whenever the pictures change
 
 def _read_plan(path:Path) -> dict:
     "What `synthetic.json` in `path` says; {} where there is none that can be read."
+    plan = path/'synthetic.json'
     try:
-        return dict(json.loads((path/'synthetic.json').read_text(encoding='utf-8')))
+        return dict(json.loads(plan.read_text(encoding='utf-8'))) if plan.is_file() else {}
     except (OSError, ValueError, TypeError): return {}
 
 # %% ../../nbs/get/03_sample.ipynb #fe11d4d6

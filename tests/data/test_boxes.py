@@ -1,5 +1,5 @@
 """Boxes and points, and all that lies in a picture, where the chapter does not show them: odd sizes, test tiles, what must be refused."""
-import json
+import json, os
 
 import pytest
 import torch
@@ -125,6 +125,15 @@ def test_annotations_are_read_as_they_are_written(tmp_path, encoding, monkeypatc
     found['annotations'][0]['bbox'] = ['1', 'b', '3', '4']
     (tmp_path/'a.json').write_text(json.dumps(found))
     with pytest.raises(ValueError, match='a.json'): get_annotations(tmp_path/'a.json')
+
+
+def test_no_file_of_annotations(tmp_path):
+    "A pipe has nothing to say until somebody writes to it."
+    (tmp_path/'Train.json').write_text('{}')
+    if hasattr(os, 'mkfifo'):
+        os.mkfifo(tmp_path/'pipe.json')
+        with pytest.raises(FileNotFoundError, match='no plain file at .*pipe.json'): get_annotations(tmp_path/'pipe.json')
+    with pytest.raises(FileNotFoundError, match='spelled .*Train.json'): get_annotations(tmp_path/'train.json')
 
 
 def annotations(path, images, categories):
