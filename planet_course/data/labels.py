@@ -263,7 +263,8 @@ def vocabulary(
 ) -> list[str]:                 # `classes`, or all names found, sorted, numbers by their value
     """The list of classes.
 
-    Raises `ValueError` for a name that `classes` does not have, and where there is none at all.
+    Raises `ValueError` for a name that `classes` does not have, one number in two ways (3 and 3.0) unless
+    `classes` has both, and where there is none at all.
 
     Parameters:
         found: all names that occur
@@ -275,6 +276,10 @@ def vocabulary(
     names = sorted(found, key=_natural) if classes is None else given_classes(classes)
     unknown = sorted(found - set(names), key=_natural)
     if unknown: raise ValueError(f'labels not in classes={names}: {some_of(unknown)}. Add them.')
+    twice = [f'{name} and {name}.0' for name in names if classes is None and f'{name}.0' in found]
+    if twice:
+        raise ValueError(f'labels that are one number and would be two classes: {some_of(twice)}. Write them '
+                         'in one way, as int(label); or, if they are two names, give classes= with both.')
     if not names: raise ValueError('no tile has a label: there is nothing to learn.')
     return names
 

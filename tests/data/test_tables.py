@@ -575,6 +575,14 @@ def test_numbers_sort_as_numbers(place):
     assert ImageList.from_folder(place/'by class').split_none().label_from_folder().classes == list(map(str, range(n)))
 
 
+@pytest.mark.parametrize('values', [[3, 3.0, 4], ['3', '3.0', 'clear'], [[3, 'clear'], [3.0], []], [np.int64(3), np.float32(3), 4]])
+def test_a_number_in_two_ways_is_not_two_classes(place, values):
+    with pytest.raises(ValueError, match='one number and would be two classes: 3 and 3.0.*int'): labelled(place, values * 4)
+    both = ['3', '3.0', '4', 'clear']
+    assert labelled(place, values * 4, classes=both).classes == both
+    assert labelled(place, [3.0, 4.0, '3.0.1', 'B3'] * 3).classes == ['3.0', '3.0.1', '4.0', 'B3']
+
+
 def test_a_vocabulary_has_an_order(place):
     for bad, why in (({'clear', 'haze'}, 'give a list'), ('clear', 'give a list'), (['clear', 'haze', 'clear'], 'names twice: clear'),
                      (['clear', 'haze', None], 'None is no name')):
