@@ -81,6 +81,7 @@ def add_correction(
     when = datetime.now(UTC).isoformat(timespec='seconds')
     record = dict(zip(_columns, (image_name, predicted, actual, when, model, note)))
     file = Path(file)
+    if file.exists() and not file.is_file(): raise FileExistsError(f'{file} is no plain file. Name another.')
     line = io.StringIO()
     with explained_full_disk(file), FileLock(f'{file}.lock'):
         old = file.read_bytes() if file.exists() else b''
@@ -121,8 +122,10 @@ def read_corrections(
     Returns:
         image_name, predicted, actual, when, model, note; of several records of a name the last
     """
-    head, *lines = Path(file).read_text(encoding='utf-8', errors='replace').rstrip('\n').split('\n')
-    columns = _columns_in(Path(file), head)
+    file = Path(file)
+    if not file.is_file(): raise FileNotFoundError(f'no plain file at {file}; add_correction writes one.')
+    head, *lines = file.read_text(encoding='utf-8', errors='replace').rstrip('\n').split('\n')
+    columns = _columns_in(file, head)
     why = [_record_fault(line, columns, classes) for line in lines]
     for i, problem in enumerate(why):
         if problem:

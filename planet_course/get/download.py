@@ -150,9 +150,12 @@ def _onward(
 
 @_answers()
 def send_safely(
-    request:requests.PreparedRequest,
+    request:requests.PreparedRequest, # address and headers; http or https
 ) -> requests.Response: # open, its body not read yet
     """Ask, and go where the servers lead. Raises `requests.RequestException`.
+
+    Parameters:
+        request: address and headers; http or https
 
     Returns:
         open, its body not read yet
@@ -227,6 +230,7 @@ def read_note(
         file: in JSON
     """
     try:
+        if not file.is_file(): return {}    # a pipe would be waited for
         return dict(json.loads(file.read_text(encoding='utf-8')))
     except (OSError, ValueError, TypeError): return {}
 

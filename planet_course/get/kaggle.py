@@ -83,8 +83,10 @@ def _usable(value:str, where:str) -> str: # `value`
 # %% ../../nbs/get/08_kaggle.ipynb #04aef804
 def _saved(file:str) -> str:
     "What a file with credentials says; '' where there is none. Raises `BadCredentialsError`."
+    path = Path(os.path.expanduser(file))
     try:
-        data = Path(os.path.expanduser(file)).read_bytes()
+        if path.is_fifo(): raise _bad(file, 'is a pipe, and would be waited for')
+        data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError): return ''
     except OSError as e: raise _bad(file, f'cannot be read ({e.strerror})') from None
     try:

@@ -174,3 +174,11 @@ def test_corrections_of_one_label(tiles):
     fixes = pd.DataFrame(dict(image_name=['train_0', 'train_1'], actual=lists.classes[:1]*2))
     data = with_corrections(lists, fixes).databunch(bs=2, device='cpu')
     assert data.train_ds.labels.count(lists.classes[0]) >= 2 and data.one_batch()[1].ndim == 1
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='a system without named pipes')
+def test_a_pipe_is_no_file_of_corrections(tmp_path):
+    "It has nothing to say until somebody writes to it."
+    os.mkfifo(tmp_path/'pipe')
+    with pytest.raises(FileExistsError, match='no plain file'): add_correction(tmp_path/'pipe', '7/1.jpg', 'clear', 'haze')
+    with pytest.raises(FileNotFoundError, match='no plain file at .*pipe'): read_corrections(tmp_path/'pipe', ['clear', 'haze'])
