@@ -1217,6 +1217,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'planet_course/tiles/image.py')},
             'planet_course.train.checkpoint': { 'planet_course.train.checkpoint._add_to_digest': ( 'train/checkpoint.html#_add_to_digest',
                                                                                                    'planet_course/train/checkpoint.py'),
+                                                'planet_course.train.checkpoint._arch_to_type': ( 'train/checkpoint.html#_arch_to_type',
+                                                                                                  'planet_course/train/checkpoint.py'),
                                                 'planet_course.train.checkpoint._check_fits': ( 'train/checkpoint.html#_check_fits',
                                                                                                 'planet_course/train/checkpoint.py'),
                                                 'planet_course.train.checkpoint._check_stage_parts': ( 'train/checkpoint.html#_check_stage_parts',
