@@ -12,9 +12,9 @@ from .recorder import FitRecord, Recorder, missing_name, too_few_points
 from .schedule import LRSuggestion, lr_grid, lr_range, one_cycle, smooth, suggest_lr
 from .scoring import (activation_of, check_data_fits, check_loader_fits, check_loss, check_metric,
                       check_stage_fits, evaluate, metric_columns, metric_name, scores_of, target_kind,
-                      tell_activation, tile_facts, try_metrics, with_tensors_on)
+                      tell_activation, tile_facts, with_tensors_on)
 from .steps import (Callback, TrainingStep, end_run, new_scaler, notify, run_fit, set_weight_decay,
-                    train_step)
+                    train_step, try_metrics)
 
 __all__ = [
     'Baseline', 'Callback', 'FitRecord', 'HeldCtrlC', 'LRSuggestion', 'Learner', 'Recorder', 'TrainingStep',

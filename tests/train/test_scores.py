@@ -322,7 +322,8 @@ def test_a_wrong_metric_is_named_before_anything_is_trained(data, metric, exc, n
     learn = learner(data, metrics=[fbeta, metric])
     before = {k: v.clone() for k, v in learn.model.state_dict().items()}
     with pytest.raises(exc) as e: learn.fit(1, 1e-2)
-    assert f'metric {name} was tried' in ''.join(e.value.__notes__) and not learn.recorder.fits
+    notes = ''.join(e.value.__notes__)
+    assert f'metric {name}' in str(e.value) + notes and 'tried on two training tiles' in notes and not learn.recorder.fits
     assert all(torch.equal(v, before[k]) for k, v in learn.model.state_dict().items())
 
 
@@ -333,13 +334,57 @@ def test_a_metric_may_want_more_than_two_tiles(data, capsys):
     assert 0 < learn.recorder.fits[-1].metrics[0]['picky'] < 1
 
 
-def test_trying_metrics_changes_no_loss(data):
+def wants_text(logits, targs): raise ValueError("can't handle a mix of continuous and multilabel targets")
+
+def wants_positives(logits, targs): return 1/(targs[:, 0] == targs.shape[1]).sum().item()
+
+class Counts:
+    def reset(self): self.n = 0
+    def update(self, logits, targs): self.n += len(targs)
+    def compute(self): raise IndexError('no row for the class haze')
+
+
+@pytest.mark.parametrize('metric, exc, name', [(wants_text, ValueError, 'wants_text'), (wants_positives, ZeroDivisionError, 'wants_positives'),
+                                               (Counts(), IndexError, 'Counts')])
+def test_a_metric_of_another_library_that_cannot_work_is_named_before_anything_is_trained(data, metric, exc, name):
+    "Two tiles may be too few for it; all validation tiles are not."
+    learn = learner(data, metrics=[fbeta, metric])
+    before = {k: v.clone() for k, v in learn.model.state_dict().items()}
+    with pytest.raises(exc) as e: learn.fit(1, 1e-2)
+    assert f'metric {name} raised this' in e.value.__notes__[0] and 'all validation tiles before the first step; nothing was trained' in e.value.__notes__[1]
+    assert not learn.recorder.fits and all(torch.equal(v, before[k]) for k, v in learn.model.state_dict().items())
+
+
+@pytest.mark.parametrize('odd', [lambda logits, targs: logits.max() < 3, lambda logits, targs: logits.max() > 3])
+def test_a_metric_that_dislikes_a_networks_first_answers_is_not_refused(data, odd):
+    "Or that dislikes random ones: it is refused when it has no answer for either."
+    asked = []
+    def fussy(logits, targs):
+        asked.append(len(targs))
+        if len(asked) < 4 and (len(targs) < 5 or odd(logits, targs)): raise RuntimeError('not these')
+        return targs.mean()
+    learn = learner(data, metrics=[fussy])
+    learn.fit(1, 1e-2)
+    assert learn.recorder.fits and asked[:2] == [2, len(data.valid_ds)]
+
+
+def test_an_error_of_a_metric_after_an_epoch_is_named(data):
+    asked = []
+    def tires(logits, targs):
+        asked.append(1)
+        return targs.mean() if len(asked) < 2 else 1/0
+    with pytest.raises(ZeroDivisionError) as e: learner(data, metrics=[tires]).fit(1, 1e-2)
+    assert e.value.__notes__ == ['metric tires raised this.']
+
+
+@pytest.mark.parametrize('metric', [fbeta, picky])
+def test_trying_metrics_changes_no_loss(data, metric):
     def losses(**settings):
         torch.manual_seed(0)
         learn = learner(data, **settings)
         learn.fit(2, 1e-2)
         return learn.recorder.fits[-1].losses
-    assert losses(metrics=[fbeta]) == losses()
+    assert losses(metrics=[metric]) == losses()
 
 
 def test_one_tile_in_a_batch(tiles):
