@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..train import Callback, Learner
-from .cnn import build_body, check_data, grouped_learner
+from ..train import Callback, check_data, Learner
+from .cnn import build_body, grouped_learner
 from ..tiles import RGB
 
 # %% ../../nbs/nets/03_unet.ipynb #8d590f1a
@@ -179,7 +179,7 @@ def unet_learner(
     Returns:
         three layer groups: early body, late body, the way up
     """
-    check_data(data)
+    check_data(data, ('c', 'device'), 'unet_learner(data, models.resnet34)')
     body = build_body(arch, pretrained, weights, cut, split)
     net = UNet(body.layers, data.c)
     metrics = PixelAccuracy() if metrics is None else metrics

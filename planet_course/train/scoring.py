@@ -23,7 +23,7 @@ from ..core import imagenet_stats, one_line, progress
 from ..data import activations
 from ..device import to_device
 from .metrics import accuracy_thresh, fbeta
-from .optimizer import explained_errors
+from .optimizer import check_data, explained_errors
 from ..tiles import RGB
 
 # %% ../../nbs/train/06_scoring.ipynb #0062f3d1
@@ -267,12 +267,13 @@ def check_data_fits(
     learn, # a `Learner`
     new,   # data that is to take the place of its own
 ) -> None:
-    """Raise `ValueError` where a model cannot go on with other data.
+    """Raise `TypeError` for what is no data, `ValueError` where a model cannot go on with it.
 
     Parameters:
         learn: a `Learner`
         new: data that is to take the place of its own
     """
+    check_data(new, call='learn.data = data')
     _check_same_classes(learn.data, new, 'the new data')
     _check_target_kind(learn.data, new, 'the new data')
     _check_same_colours(learn.data, new, 'the new data')
@@ -411,15 +412,30 @@ def with_tensors_on(
     moved = o.to(device)
     return o if moved is None else moved
 
+# %% ../../nbs/train/06_scoring.ipynb #eb8cd612
+def _check_scorer(given, what:str, like:str) -> None:
+    "Raise `TypeError` for what cannot score `(logits, targs)`: a class, a name, a number."
+    made = given
+    while isinstance(made, partial):
+        made = made.func
+    if isinstance(made, type):
+        raise TypeError(f'{made.__name__} is a class, and no {what} yet: {made.__name__}() makes one.')
+    counts = all(hasattr(given, step) for step in ('reset', 'update', 'compute'))
+    if not callable(given) and not counts:
+        raise TypeError(f'{given!r} is no {what}: give a function of (logits, targets), such as {like}.')
+
 # %% ../../nbs/train/06_scoring.ipynb #c4be9aa4
 def check_loss(
     learn, # a `Learner`
 ) -> None:
     """Say where a loss for one label a tile is used for several, which PyTorch takes without a word.
 
+    Raises `TypeError` for what is no loss.
+
     Parameters:
         learn: a `Learner`
     """
+    _check_scorer(learn.loss_func, 'loss', 'nn.BCEWithLogitsLoss()')
     wanted = getattr(target_kind(learn.data), 'activation', None)
     if wanted != 'sigmoid' or _activation_implied_by(learn.loss_func) != 'softmax': return
     print(f'{metric_name(learn.loss_func)} is for one label a tile, these targets may have several: '
@@ -436,8 +452,7 @@ def check_metric(
         learn: a `Learner`
         metric: one of those it was given
     """
-    if not callable(metric) and not hasattr(metric, 'update'):
-        raise TypeError(f'{metric!r} is no metric: give a function of (logits, targets).')
+    _check_scorer(metric, 'metric', 'fbeta')
     func = metric
     settings = getattr(metric, 'keywords', {})
     while isinstance(func, partial):

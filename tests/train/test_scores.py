@@ -500,6 +500,25 @@ def test_a_loss_for_one_label_is_named_where_tiles_have_several(capsys):
     assert not capsys.readouterr().out
 
 
+@pytest.mark.parametrize('given, said', [
+    (dict(model='resnet18'), r"create_cnn\(data, 'resnet18'\)"), (dict(model=net), r'net makes a network, .*Learner\(data, net\(...\)\)'),
+    (dict(model=nn.Linear), 'Linear makes a network'), (dict(model=None), 'a NoneType is no network'),
+    (dict(metrics=nn.L1Loss), r'L1Loss is a class, and no metric yet: L1Loss\(\) makes one'), (dict(metrics=[fbeta, partial(nn.L1Loss)]), 'L1Loss is a class'),
+    (dict(metrics='fbeta'), "'fbeta' is no metric"), (dict(metrics={'f2': fbeta}), 'is no metric'),
+    (dict(loss_func='bce'), r"'bce' is no loss: .* such as nn.BCEWithLogitsLoss\(\)"), (dict(loss_func=nn.BCEWithLogitsLoss), r'BCEWithLogitsLoss\(\) makes one')])
+def test_what_no_learner_can_be_made_of_is_named(data, given, said):
+    with pytest.raises(TypeError, match=said): Learner(data, **{'model': net(data.c), **given})
+
+
+def test_lists_that_give_no_batches_are_no_data(data):
+    "For a learner, and as its new data."
+    with pytest.raises(TypeError, match=r'this LabelLists gives no batches yet.*src.transform\(size=128\).databunch\(\)'): Learner(data.lists, net(data.c))
+    with pytest.raises(TypeError, match=r'this Sequential is no data .*Learner\(data, net\)'): Learner(net(data.c), data)
+    with pytest.raises(TypeError, match='LabelLists gives no batches yet'): learner(data).data = data.lists
+    silent = SimpleNamespace(device='cpu', classes=list('abc'), train_dl=[], valid_dl=None)
+    with pytest.raises(TypeError, match='None is no loss'): Learner(silent, net(3))
+
+
 @pytest.mark.parametrize('targs, name', [(None, 'NoneType'), ((torch.zeros(2, 4), torch.zeros(2)), 'tuple')])
 def test_targets_that_are_no_tensor_are_named(targs, name):
     learn = Learner(SimpleNamespace(device='cpu', classes=list('abc'), train_dl=[(torch.zeros(2, 3, 8, 8), targs)], valid_dl=None), net(3), Focal(), activation='sigmoid')
