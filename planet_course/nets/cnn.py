@@ -16,7 +16,7 @@ from torch import nn, Tensor
 from torchvision import models
 
 from ..core import one_line
-from ..train import accuracy, Callback, check_data, Learner, target_kind
+from ..train import accuracy, Callback, check_data, check_stage_fits, Learner, target_kind
 from .weights import arch_function, arch_name, find_weights, load_file, load_imagenet
 from ..tiles import RGB
 
@@ -92,11 +92,13 @@ class Body(NamedTuple):
         split: index of the layer where the second group begins
         features: how many
         loaded: weights were loaded: worth freezing until the head has learned something
+        facts: what the file of weights says of itself: `arch`, `stats`, and more
     """
     layers: nn.Sequential  # (n, 3, h, w) -> (n, features, h', w')
     split: int             # index of the layer where the second group begins
     features: int          # how many
     loaded: bool           # weights were loaded: worth freezing until the head has learned something
+    facts: dict = {}       # what the file of weights says of itself: `arch`, `stats`, and more
 
 def build_body(
     arch:Callable|str,          # function that makes the network, for example `models.resnet50`; or its name
@@ -123,15 +125,17 @@ def build_body(
     if not isinstance(model, nn.Module):
         raise TypeError(f'{name}() gave a {type(model).__name__}, no network.')
     layers, split = create_body(model, cut, split)
+    facts = {}
     source = 'random weights' if known else f'as {name}() made it'
     if weights is not None:
-        source = load_file(weights, model, layers, name)
+        source, facts = load_file(weights, model, layers, name)
     elif pretrained and known:
         source = load_imagenet(known, model, layers, name)
     elif pretrained:
         source += '; nothing was loaded, so nothing is frozen: learn.freeze() would'
     print(f'body: {name}, {source}')
-    return Body(layers, split, count_features(layers), weights is not None or bool(pretrained and known))
+    loaded = weights is not None or bool(pretrained and known)
+    return Body(layers, split, count_features(layers), loaded, facts)
 
 # %% ../../nbs/nets/02_cnn.ipynb #6d2ff2db
 class AdaptiveConcatPool2d(nn.Module):
@@ -182,6 +186,15 @@ def _one_label(data, loss_func) -> bool:
     fits = getattr(kind, 'loss_func', loss_func or data.loss_func)
     return nn.CrossEntropyLoss in (fits, type(fits)) and not getattr(kind, 'moves', False)
 
+# %% ../../nbs/nets/02_cnn.ipynb #0e1d4522
+def _tell_other_colours(data, body:Body) -> None:
+    "One line where a body's weights learned from tiles that were normalised otherwise."
+    then = {'stats': body.facts['stats']} if 'stats' in body.facts else {}
+    try:
+        check_stage_fits(data, then, 'the body')
+    except ValueError as e:
+        print(e)
+
 # %% ../../nbs/nets/02_cnn.ipynb #f4323c6b
 def grouped_learner(
     data,               # a `DataBunch`, or anything a `Learner` takes
@@ -216,6 +229,7 @@ def grouped_learner(
     Returns:
         three layer groups: early body, late body, `end`
     """
+    _tell_other_colours(data, body)
     groups = [body.layers[:body.split], body.layers[body.split:], end]
     model = model.to(memory_format=torch.channels_last)
     learn = Learner(data, model, loss_func, metrics, groups, callbacks, wd, thresh, precision=precision,

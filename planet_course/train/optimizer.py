@@ -57,11 +57,11 @@ def check_model(
     if hasattr(model, 'parameters') and not isinstance(model, type): return
     name = getattr(model, '__name__', type(model).__name__)
     if isinstance(model, str):
-        raise TypeError(f'{model!r} is a name, and no network: create_cnn(data, {model!r}) makes the network, '
-                        'with a head for the classes in data, and its learner.')
+        raise TypeError(f'{model!r} is a name, and no network: create_cnn(data, {model!r}) makes the '
+                        'network, with a head for the classes in data, and its learner.')
     if callable(model):
-        raise TypeError(f'{name} makes a network, and is none itself: Learner(data, {name}(...)) takes what it '
-                        f'makes; create_cnn(data, {name}) puts a head for the classes in data onto its body.')
+        raise TypeError(f'{name} makes a network, and is none itself: Learner(data, {name}(...)) takes what '
+                        f'it makes; create_cnn(data, {name}) puts a head for the classes in data onto its body.')
     raise TypeError(f'a {name} is no network: give an nn.Module that maps xb to logits, Learner(data, net).')
 
 # %% ../../nbs/train/05_optimizer.ipynb #48cac0be
