@@ -61,7 +61,7 @@ def check_model(
                         'network, with a head for the classes in data, and its learner.')
     if callable(model):
         raise TypeError(f'{name} makes a network, and is none itself: Learner(data, {name}(...)) takes what '
-                        f'it makes; create_cnn(data, {name}) puts a head for the classes in data onto its body.')
+                        f'it makes; create_cnn(data, {name}) puts a head for the data onto its body.')
     raise TypeError(f'a {name} is no network: give an nn.Module that maps xb to logits, Learner(data, net).')
 
 # %% ../../nbs/train/05_optimizer.ipynb #48cac0be
