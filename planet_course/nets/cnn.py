@@ -145,7 +145,18 @@ class AdaptiveConcatPool2d(nn.Module):
         self.ap = nn.AdaptiveAvgPool2d(1)
         self.mp = nn.AdaptiveMaxPool2d(1)
 
-    def forward(self, x): return torch.cat([self.mp(x), self.ap(x)], dim=1)
+    def forward(self,
+        x:Tensor, # features, (n, c, h, w)
+    ) -> Tensor:  # (n, 2c, 1, 1), the maxima first
+        """The maximum and the average of each feature.
+
+        Parameters:
+            x: features, (n, c, h, w)
+
+        Returns:
+            (n, 2c, 1, 1), the maxima first
+        """
+        return torch.cat([self.mp(x), self.ap(x)], dim=1)
 
 # %% ../../nbs/nets/02_cnn.ipynb #68f3fb55
 def create_head(

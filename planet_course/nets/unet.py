@@ -62,7 +62,17 @@ class UNet(nn.Module):
         self.body = body
         self.decoder = nn.ModuleList([*ups, nn.Conv2d(width, c, 1)])
 
-    def forward(self, x):
+    def forward(self,
+        x:Tensor, # pictures, (n, 3, h, w)
+    ) -> Tensor:  # logits, (n, c, h, w)
+        """Down through the body, and back up past what it left on the way.
+
+        Parameters:
+            x: pictures, (n, 3, h, w)
+
+        Returns:
+            logits, (n, c, h, w)
+        """
         skips, x = _walk(self.body, x)
         *ups, last = self.decoder
         for up, skip in zip(ups, reversed(skips)):
