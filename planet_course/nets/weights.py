@@ -16,6 +16,7 @@ from torch import nn
 from torchvision import models
 
 from ..core import one_line
+from ..files import full_path
 from ..train import (body_of_state, check_digest, check_plain_tensor, differing_tensors,
                                  is_state_dict, most_file_bytes, read_pickled, tensors_with_nan)
 
@@ -126,7 +127,7 @@ def _read_weights(
     "Read a file of weights. Raises `FileNotFoundError`, or `ValueError` for what is none."
     ask = 'Give a file of weights, .pth or .safetensors; pretrained=True takes those of torchvision.'
     if not isinstance(file, (str, Path)): raise TypeError(f'weights is a {type(file).__name__}. {ask}')
-    file = Path(file).expanduser()
+    file = full_path(file)
     if not file.exists(): raise FileNotFoundError(f'no weights at {file}. {ask}')
     if not file.is_file(): raise ValueError(f'{file} is no plain file. {ask}')
     with open(file, 'rb') as f:
