@@ -1,6 +1,7 @@
 """Files that are whole or not there, whoever is killed on the way; a place to write."""
 import contextlib, errno, io, os, resource, signal, stat
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -157,6 +158,17 @@ def test_no_home_and_no_such_user(tmp_path, monkeypatch):
     with pytest.raises(OSError, match='models cannot be written to.*XDG_CACHE_HOME'): writable_folder(tmp_path/'file'/'models')
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path/'cache'))
     assert writable_folder(tmp_path/'file'/'models').parent == tmp_path/'cache'/'planet_course'
+
+
+def test_a_tilde_that_nobody_knows_is_refused_with_what_to_write(monkeypatch):
+    "Wherever a path is given: the folder with the tiles, a file of weights."
+    pytest.importorskip('pwd')
+    from planet_course.nets import create_cnn
+    monkeypatch.delenv('HOME')
+    monkeypatch.setattr(os, 'getuid', lambda: 54321)    # of nobody
+    data = SimpleNamespace(c=3, device='cpu', loss_func=None, classes=list('abc'))
+    for call in (lambda: files.planet_folder('~/planet'), lambda: create_cnn(data, 'resnet18', weights='~/w.pth')):
+        with pytest.raises(ValueError, match="'~/.*Write the folder in full, or set the environment variable HOME"): call()
 
 
 def test_what_cannot_be_looked_at_is_told(tmp_path, capsys, monkeypatch):

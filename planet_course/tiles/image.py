@@ -100,8 +100,12 @@ def _why_unreadable(file:str|Path|bytes|Image.Image, error:Exception) -> str:
 
 # %% ../../nbs/tiles/01_image.ipynb #af7e23c1
 class NamedBytes(bytes):
-    "The bytes of a file, and its name for an error."
-    name: str
+    """The bytes of a file, and its name for an error.
+
+    Attributes:
+        name: of the file, or what else an error is to call it
+    """
+    name: str       # of the file, or what else an error is to call it
 
 # %% ../../nbs/tiles/01_image.ipynb #4ae4d69c
 def _name(file:str|Path|bytes|Image.Image) -> str:
