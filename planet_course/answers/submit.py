@@ -154,7 +154,7 @@ def _upload(file:Path, again:str) -> str: # Kaggle's token for the uploaded file
     address, token = start_upload(file.name, told.st_size, int(told.st_mtime), again)
     put = partial(_put, file, address)
     sending = told.st_size/1000     # seconds: a slow line, a kilobyte in each
-    keep_trying(lambda: in_time(put, sending), 'a receipt for the upload', SUBMISSIONS_PAGE, {})
+    keep_trying(lambda: in_time(put, more=sending), 'a receipt for the upload', SUBMISSIONS_PAGE, {})
     return token
 
 # %% ../../nbs/answers/06_submit.ipynb #30168afb

@@ -109,14 +109,16 @@ def _answers() -> Iterator[None]:
         raise requests.ConnectionError(f'{type(e).__name__}: {e}') from None
 
 def in_time(
-    action:Callable, # called without arguments, in another thread
-    more:float=0,    # seconds on top of two minutes, for what has much to send
+    action:Callable,          # called without arguments, in another thread
+    patience:float|None=None, # seconds until it must have ended; None: two minutes
+    more:float=0,             # seconds on top of that, for what has much to send
 ):
     """What `action()` gives or raises. Raises `requests.Timeout` when it takes too long.
 
     Parameters:
         action: called without arguments, in another thread
-        more: seconds on top of two minutes, for what has much to send
+        patience: seconds until it must have ended; None: two minutes
+        more: seconds on top of that, for what has much to send
     """
     answer = futures.Future()
     def work():
@@ -125,8 +127,8 @@ def in_time(
         except Exception as e:
             answer.set_exception(e)
     threading.Thread(target=work, daemon=True).start()
-    secs = _PATIENCE + more
-    if not futures.wait([answer], secs).done: raise requests.Timeout(f'no whole answer after {secs:.0f} s')
+    secs = (patience or _PATIENCE) + more
+    if not futures.wait([answer], secs).done: raise requests.Timeout(f'no whole answer after {secs:.3g} s')
     return answer.result()
 
 # %% ../../nbs/get/05_download.ipynb #4fc80487
@@ -177,18 +179,20 @@ _SLOWEST = 1000, 60 # bytes a second, over so many seconds: what comes slower en
 def open_url(
     url:str,      # http or https
     headers:dict, # to send
+    patience:float|None=None, # seconds until the answer must have begun; None: two minutes
 ) -> requests.Response: # open, its body not read yet
     """Ask for `url`. Raises `requests.RequestException`.
 
     Parameters:
         url: http or https
         headers: to send
+        patience: seconds until the answer must have begun; None: two minutes
 
     Returns:
         open, its body not read yet
     """
     request = requests.Request('GET', url, {**requests.utils.default_headers(), **headers}).prepare()
-    answer = in_time(partial(send_safely, request))
+    answer = in_time(partial(send_safely, request), patience)
     answer.raise_for_status()
     return answer
 

