@@ -6,22 +6,16 @@
 __all__ = ['main']
 
 # %% ../nbs/08_cli.ipynb #b7fc7f4d
-import argparse, contextlib, csv, io, os, sys
+import argparse, contextlib, csv, io, os, signal, sys, threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from PIL import Image as PILImage
-from tqdm import tqdm
-
-from .answers import Predictor
-from .core import cell_text, one_line, progress
-from .data import ImageList
-from .device import keep_freed_memory
-
 # %% ../nbs/08_cli.ipynb #519aea4f
 def _to_stderr(text:str) -> None:
     "A line on standard error. Where nobody takes it, the exit status still says that there was one."
+    from planet_course.core import one_line
+    from tqdm import tqdm
     with contextlib.suppress(OSError, ValueError):
         tqdm.write(f'planet-predict: {one_line(text)}', file=sys.stderr)
 
@@ -31,6 +25,7 @@ class _TableLost(Exception):
 
 def _write_row(table:TextIO, *cells:str) -> None:
     "A row of the table, at once: whoever stops the command has all rows so far. Raises `_TableLost`."
+    from planet_course.core import cell_text
     row = io.StringIO()
     csv.writer(row, lineterminator='\n').writerow(map(cell_text, cells))
     try:
@@ -40,6 +35,7 @@ def _write_row(table:TextIO, *cells:str) -> None:
 # %% ../nbs/08_cli.ipynb #34abeb7a
 def _pictures_below(folder:str) -> list[str|ValueError]:
     "The pictures below a folder. What is said about others becomes errors: they are left out of the table."
+    from planet_course.data import ImageList
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said):
@@ -58,8 +54,9 @@ def _files_and_errors(args:Sequence[str]) -> Iterator[str|ValueError]:
             yield arg
 
 # %% ../nbs/08_cli.ipynb #2bf143b6
-def _write_table(predictor:Predictor, files:list, bs:int, table:TextIO) -> int: # how many could not be read
+def _write_table(predictor, files:list, bs:int, table:TextIO) -> int: # how many could not be read
     "Write the table, and what is wrong to standard error."
+    from planet_course.core import progress
     if hasattr(table, 'reconfigure'):
         table.reconfigure(encoding='utf-8')
     bad = [f for f in files if isinstance(f, ValueError)]
@@ -79,7 +76,9 @@ def _write_table(predictor:Predictor, files:list, bs:int, table:TextIO) -> int: 
 
 # %% ../nbs/08_cli.ipynb #518b0821
 class _Parser(argparse.ArgumentParser):
-    def error(self, message): super().error(one_line(message))     # it may hold a file's name
+    def error(self, message):
+        from planet_course.core import one_line
+        super().error(one_line(message))     # it may hold a file's name
 
 def _arguments(argv:Sequence[str]|None) -> argparse.Namespace:
     "What was typed; ends the program if it cannot be."
@@ -99,10 +98,13 @@ def _arguments(argv:Sequence[str]|None) -> argparse.Namespace:
 
 # %% ../nbs/08_cli.ipynb #221e8d4e
 def _load_and_label(args:argparse.Namespace) -> int: # exit status
+    from PIL import Image
+    from planet_course.answers import Predictor
+    from planet_course.device import keep_freed_memory
     table = sys.stdout
     if table is None: raise OSError('standard output is closed: there is no place for the table.')
     if args.max_pixels:
-        PILImage.MAX_IMAGE_PIXELS = args.max_pixels//2   # Pillow refuses twice that
+        Image.MAX_IMAGE_PIXELS = args.max_pixels//2   # Pillow refuses twice that
     with contextlib.redirect_stdout(io.StringIO()):
         keep_freed_memory()     # of this process, which is ours
     with contextlib.redirect_stdout(sys.stderr):    # the table is all that goes to standard output
@@ -118,6 +120,22 @@ def _forget_stdout() -> None:
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
+# %% ../nbs/08_cli.ipynb #478dbe5a
+_STOPPED = 'stopped by Ctrl-C; the table ends with the last picture that was labelled'
+
+def _stop(signum, frame):
+    "A line, and the end of the process."
+    start = '\n' if os.isatty(2) else ''    # a terminal shows ^C, or a bar
+    with contextlib.suppress(OSError):
+        os.write(2, f'{start}planet-predict: {_STOPPED}\n'.encode())
+    os._exit(130)
+
+def _is_typed(argv:Sequence[str]|None) -> bool:
+    "Is this the command of a shell, which Ctrl-C may end?"
+    if argv is not None or hasattr(sys, 'ps1'): return False    # ps1: somebody types Python
+    if threading.current_thread() is not threading.main_thread(): return False
+    return signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
 # %% ../nbs/08_cli.ipynb #a18b0329
 def main(
     argv:Sequence[str]|None=None, # None: what was typed
@@ -131,11 +149,13 @@ def main(
         0; 1: a picture or a row is missing; 2: there is no model, or no table; 130: Ctrl-C
     """
     err = sys.stderr or open(os.devnull, 'w')   # print to None would go to standard output, our table
+    if _is_typed(argv):
+        signal.signal(signal.SIGINT, _stop)
     with contextlib.redirect_stderr(err):
         try:
             return _load_and_label(_arguments(argv))
         except KeyboardInterrupt:
-            _to_stderr('stopped by Ctrl-C; the table ends with the last picture that was labelled')
+            _to_stderr(_STOPPED)
             return 130
         except _TableLost as e:
             _to_stderr(f'standard output takes no more ({e}): the table is not whole')

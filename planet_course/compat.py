@@ -7,9 +7,9 @@ __all__ = ['ImageMultiDataset', 'ImageClassificationDataset', 'SegmentationDatas
            'LabelLists', 'ItemLists', 'ImageList', 'ImageItemList', 'ImageFileList', 'SegmentationItemList',
            'ObjectItemList', 'PointsItemList', 'create_cnn', 'cnn_learner', 'unet_learner', 'load_learner',
            'ImageDataBunch', 'np', 'pd', 'plt', 'torch', 'nn', 'Path', 'partial', 'models', 'imagenet_stats',
-           'seed_everything', 'untar_data', 'URLs', 'Config', 'planet_data', 'get_transforms', 'accuracy',
-           'accuracy_thresh', 'fbeta', 'Learner', 'get_annotations', 'bb_pad_collate', 'export_model', 'Predictor',
-           'submission', 'tta']
+           'seed_everything', 'untar_data', 'URLs', 'Config', 'planet_data', 'get_transforms', 'accuracy_thresh',
+           'bb_pad_collate', 'get_annotations', 'accuracy', 'tta', 'Learner', 'submission', 'export_model', 'Predictor',
+           'fbeta']
 
 # %% ../nbs/09_compat.ipynb #90c7fa54
 from collections.abc import Callable, Sequence
@@ -40,9 +40,8 @@ from .answers import export_model, Predictor, submission, tta
 
 # %% ../nbs/09_compat.ipynb #190efb0d
 _all_ = ['np', 'pd', 'plt', 'torch', 'nn', 'Path', 'partial', 'models', 'imagenet_stats', 'seed_everything',
-         'untar_data', 'URLs', 'Config', 'planet_data', 'get_transforms', 'accuracy', 'accuracy_thresh',
-         'fbeta', 'Learner', 'get_annotations', 'bb_pad_collate',
-         'export_model', 'Predictor', 'submission', 'tta']
+         'untar_data', 'URLs', 'Config', 'planet_data', 'get_transforms', 'accuracy_thresh', 'bb_pad_collate',
+         'get_annotations', 'accuracy', 'tta', 'Learner', 'submission', 'export_model', 'Predictor', 'fbeta']
 
 _said = set()   # old names that have spoken
 
@@ -173,9 +172,19 @@ class _Labels:
 
 # %% ../nbs/09_compat.ipynb #e4a93425
 class LabelLists(_Labels, _data.LabelLists):
-    "Split lists that are labelled when something needs the labels; until then `datasets` may say their kind."
-    def __init__(self, split:'ItemLists', how:Callable, tests:tuple=()): # the base is frozen: no `self.x = x`
-        vars(self).update(vars(_todays(split)), split=split, how=how, tests=tests)
+    """Split lists that are labelled when something needs the labels; until then `datasets` may say their kind.
+
+    Parameters:
+        split: the split list
+        how: `(ItemLists, classes) -> data.LabelLists`
+        tests: of each test set its tiles
+    """
+    def __init__(self,
+        split:'ItemLists',  # the split list
+        how:Callable,       # `(ItemLists, classes) -> data.LabelLists`
+        tests:tuple=(),     # of each test set its tiles
+    ):
+        vars(self).update(vars(_todays(split)), split=split, how=how, tests=tests) # no `self.x = x`: frozen
 
     labels, classes, kind, test_items, transform, databunch = (
         property(attrgetter(f'made.{name}'), doc='As of `data.LabelLists`.')
@@ -307,12 +316,10 @@ class _Older(_Labels):
 # %% ../nbs/09_compat.ipynb #2f448e2d
 @_frozen
 class ImageList(_Older, _data.ImageList): "Pictures, and the old methods."
-
 @_frozen
 class ImageItemList(ImageList):
     "Generation 2's name of `ImageList`."
     def __post_init__(self): _tell_once(type(self).__name__, 'ImageList')
-
 class ImageFileList(ImageItemList): "Generation 1's name of `ImageList`."
 
 # %% ../nbs/09_compat.ipynb #6a107a9d
@@ -427,9 +434,8 @@ class _Loaded:
     "A model from a file, and the tiles that it is to predict."
     def __init__(self, predictor:Predictor, test:ImageList|None):
         names = predictor.classes
-        labelled = test and LabelList(test, ('',)*len(test), names, _data.EmptyLabel, predictor.size)
-        self.predictor = predictor
-        self.data = SimpleNamespace(classes=names, test_ds=labelled)
+        tiles = test and LabelList(test, ('',)*len(test), names, _data.EmptyLabel, predictor.size)
+        vars(self).update(predictor=predictor, data=SimpleNamespace(classes=names, test_ds=tiles))
 
     def get_preds(self,
         ds_type:str=DatasetType.Test, # there are no other tiles

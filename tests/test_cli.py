@@ -1,5 +1,5 @@
 """The command: names that would forge a table, pictures that cannot be read, and every way to end."""
-import csv, io, json, os, pkgutil, re, subprocess, sys
+import csv, io, json, os, pkgutil, re, signal, subprocess, sys, time
 from pathlib import Path
 
 import pytest
@@ -189,3 +189,38 @@ def test_how_the_command_ends(small_file, tiles, tmp_path):
     for name, why in dict(stop='stopped by Ctrl-C', full='No space left', left='Broken pipe', no_out='standard output is closed').items(): assert why in err[name]
     assert out['stop'].endswith('\n') and all(len(row) == 3 for row in csv.reader(out['stop'].splitlines()))
     for name in ('no_err', 'broken_err'): assert len(out[name].splitlines()) == 7 and 'gone' not in out[name]
+
+
+def started(*args):
+    return subprocess.Popen([*command, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def stopped_in_a_line(process):
+    "What it wrote, after status 130 and one line."
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and err.startswith('planet-predict: stopped by Ctrl-C') and err.count('\n') == 1, err
+    return out
+
+
+@pytest.mark.skipif(not os.path.exists('/proc/self/maps'), reason='here nothing tells which libraries a process has loaded')
+def test_ctrl_c_while_pytorch_is_loaded():
+    process = started('tags.safetensors', 'a.jpg')
+    while 'libtorch' not in Path(f'/proc/{process.pid}/maps').read_text(): time.sleep(.001)
+    process.send_signal(signal.SIGINT)
+    assert stopped_in_a_line(process) == ''
+
+
+def test_ctrl_c_twice_while_rows_come(small_file, tiles):
+    "However fast: one line, and whole rows."
+    process = started(small_file, *[tiles/'test-jpg']*20, '--bs', '1')
+    first = process.stdout.readline() + process.stdout.readline()
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(.001)
+    out = first + stopped_in_a_line(process)
+    assert out.endswith('\n') and all(len(row) == 3 for row in csv.reader(out.splitlines()))
+
+
+def test_the_command_is_there_before_anything_heavy():
+    code = 'import sys, planet_course.cli; print([m for m in ("torch", "numpy", "pandas", "tqdm", "PIL") if m in sys.modules])'
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'

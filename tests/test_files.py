@@ -1,6 +1,7 @@
 """Files that are whole or not there, whoever is killed on the way; a place to write."""
-import errno, os, resource, signal, stat
+import contextlib, errno, io, os, resource, signal, stat
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -42,6 +43,23 @@ def test_the_dead_are_removed_and_the_living_left_alone(tmp_path, spawn):
     assert living.exitcode == 0 and file.read_text() == 'other' and os.listdir(tmp_path) == [file.name]
 
 
+def test_the_dead_that_wrote_another_file(tmp_path, spawn):
+    "They are removed too; the living stay, and so do folders of such a name with other things in them, or behind a link."
+    living, go_on = half_written(spawn, tmp_path/'stage-0.pth')
+    dead, _ = half_written(spawn, tmp_path/'stage-1.pth')
+    dead.kill()
+    dead.join()
+    for name in ('mine.0.tmp', 'more.1.tmp', 'elsewhere'): (tmp_path/name).mkdir()
+    for name in ('mine.0.tmp/new', 'mine.0.tmp/notes', 'elsewhere/new', 'file.0.tmp'): (tmp_path/name).touch()
+    (tmp_path/'link.0.tmp').symlink_to(tmp_path/'elsewhere')
+    with staged(tmp_path/'stage-2.pth') as temp: temp.write_text('whole')
+    assert sorted(os.listdir(tmp_path)) == ['elsewhere', 'file.0.tmp', 'link.0.tmp', 'mine.0.tmp', 'more.1.tmp', 'stage-0.pth.0.tmp', 'stage-2.pth']
+    assert sorted(os.listdir(tmp_path/'mine.0.tmp')) == ['new', 'notes'] and os.listdir(tmp_path/'elsewhere') == ['new']
+    go_on.set()
+    living.join(60)
+    assert living.exitcode == 0 and (tmp_path/'stage-0.pth').read_text() == 'other'
+
+
 def test_many_writers_of_one_file(tmp_path):
     "They look for the dead all the time, and never take one another for dead."
     def write(i):
@@ -49,6 +67,14 @@ def test_many_writers_of_one_file(tmp_path):
     with ThreadPoolExecutor(16) as pool: list(pool.map(write, range(200)))
     found = (tmp_path/'a').read_bytes()
     assert os.listdir(tmp_path) == ['a'] and len(found) == 1000 and len(set(found)) == 1
+
+
+def test_many_writers_of_many_files(tmp_path):
+    def write(i):
+        with staged(tmp_path/str(i)) as temp: temp.write_bytes(bytes([i])*1000)
+    with ThreadPoolExecutor(16) as pool: list(pool.map(write, range(200)))
+    assert sorted(os.listdir(tmp_path)) == sorted(map(str, range(200)))
+    assert all((tmp_path/str(i)).read_bytes() == bytes([i])*1000 for i in range(200))
 
 
 def test_a_library_may_write_another_file_under_the_name(tmp_path):
@@ -134,6 +160,17 @@ def test_no_home_and_no_such_user(tmp_path, monkeypatch):
     assert writable_folder(tmp_path/'file'/'models').parent == tmp_path/'cache'/'planet_course'
 
 
+def test_a_tilde_that_nobody_knows_is_refused_with_what_to_write(monkeypatch):
+    "Wherever a path is given: the folder with the tiles, a file of weights."
+    pytest.importorskip('pwd')
+    from planet_course.nets import create_cnn
+    monkeypatch.delenv('HOME')
+    monkeypatch.setattr(os, 'getuid', lambda: 54321)    # of nobody
+    data = SimpleNamespace(c=3, device='cpu', loss_func=None, classes=list('abc'))
+    for call in (lambda: files.planet_folder('~/planet'), lambda: create_cnn(data, 'resnet18', weights='~/w.pth')):
+        with pytest.raises(ValueError, match="'~/.*Write the folder in full, or set the environment variable HOME"): call()
+
+
 def test_what_cannot_be_looked_at_is_told(tmp_path, capsys, monkeypatch):
     "A link to itself, a link to a disk that is gone, and a folder that may be listed and not entered: there may be tiles behind each."
     (tmp_path/'tile.jpg').touch()
@@ -149,3 +186,39 @@ def test_what_cannot_be_looked_at_is_told(tmp_path, capsys, monkeypatch):
         assert files_below(tmp_path, depth) == [tmp_path/'tile.jpg']
         said = capsys.readouterr().out
         assert f'left out {len(closed)} that cannot be read' in said and said.count('\n') == 1 and all(f'{tmp_path}/{what}' in said for what in closed)
+
+
+forged = 'a\r\nall is well\x1b[2J'
+
+
+def calls_that_name_a_folder(folder):
+    "Each tells of a folder or file, in a line or an error."
+    from PIL import Image
+    from planet_course.answers import export, feedback, submit_to_kaggle
+    from planet_course.tiles import cache, clear_cache, decode, stored_size, TileCache
+    (folder/'file').touch()
+    (folder/'other.csv').write_text('x\n')
+    Image.linear_gradient('L').convert('RGB').save(folder/'whole.png')
+    faded = Image.open(folder/'whole.png')
+    faded.putalpha(Image.linear_gradient('L'))
+    faded.save(folder/'faded.png')
+    yield from [lambda: files.planet_folder(folder), lambda: writable_folder(folder/'file'/'models'), lambda: staged(folder).__enter__(),
+                lambda: staged(folder/'no'/'no').__enter__(), lambda: decode(folder/'file'), lambda: decode(folder/'faded.png'),
+                lambda: stored_size(folder/'file'), lambda: TileCache([folder/'file'], 8, folder/'c').build(), lambda: clear_cache(folder),
+                lambda: clear_cache(folder/'c'), lambda: clear_cache(folder/'no'), lambda: cache._check_room(folder, 1 << 60),
+                lambda: export.load_model(folder/'file'), lambda: export.load_model(folder/'no'), lambda: submit_to_kaggle(folder/'no', 'x'),
+                lambda: submit_to_kaggle(folder/'file', 'x'), lambda: feedback.add_correction(folder/'other.csv', 'a', 'b', 'c'),
+                lambda: feedback.read_corrections(folder/'other.csv', ['c'])]
+
+
+def test_names_that_would_forge_a_line(tmp_path, monkeypatch):
+    "No line break and no escape of a folder's name reaches the terminal."
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path/'cache'))
+    folder = tmp_path/forged
+    folder.mkdir()
+    for i, call in enumerate(calls_that_name_a_folder(folder)):
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            try: call()
+            except (OSError, ValueError) as e: print(e)
+        said = out.getvalue()
+        assert 'all is well' in said and not {'\r', '\x1b'} & {*said} and '\nall' not in said, (i, said)

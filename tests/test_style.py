@@ -98,6 +98,17 @@ def test_no_private_name_crosses_a_wall(file):
     places(file, [(n.lineno, f'imports {a.name}') for n in imports for a in n.names if a.name.startswith('_') and a.name != '__version__'])
 
 
+only_shown = '_quoted', '_tell_where_from', '_saved'     # a ~ that nobody knows stays one there: in a line to print, or a file that is not there
+
+
+@pytest.mark.parametrize('file', modules, ids=lambda p: p.stem)
+def test_one_function_knows_what_a_tilde_is(file):
+    "`full_path`, whose error says what to write; `expanduser` alone ends in one of Python's, or in a folder called ~."
+    functions = [n for n in ast.parse(file.read_text()).body if getattr(n, 'name', None) not in ('full_path', *only_shown)]
+    found = [n for function in functions for n in ast.walk(function) if isinstance(n, ast.Attribute | ast.Name) and ast.unparse(n).endswith('expanduser')]
+    places(file, [(n.lineno, 'expanduser: full_path') for n in found])
+
+
 def test_ruff_finds_no_fault():
     "By the rules in ruff.toml."
     command = [sys.executable, '-m', 'ruff', 'check', '--no-cache', 'planet_course', 'tests', 'bench', 'tools']

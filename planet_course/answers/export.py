@@ -21,7 +21,7 @@ from .report import tag_delim
 from .thresholds import thresh_for
 from ..tiles import RGB, tile_size, TileFormat, Transforms
 from ..data import activations, stats_tensor
-from ..core import some_of
+from ..core import one_line, some_of
 from ..device import free_memory
 from ..files import staged
 from ..train import check_thresh, differing_tensors, Learner, state_digest
@@ -99,22 +99,23 @@ def _parse_model_file(data:bytes) -> tuple[dict, dict, str]: # facts, state dict
 # %% ../../nbs/answers/04_export.ipynb #02ec2d26
 def _read_model_file(file:Path) -> tuple[dict, dict]: # the facts, the state dict
     "Read and check a model file. Raises `FileNotFoundError`, `ValueError`."
+    shown = one_line(str(file))
     if not file.is_file():
-        raise FileNotFoundError(f'no model file at {file}. export_model(learn, file) writes one.')
+        raise FileNotFoundError(f'no model file at {shown}. export_model(learn, file) writes one.')
     nbytes = file.stat().st_size
     room = free_memory(torch.device('cpu'))
-    if nbytes > room: raise ValueError(f'{file} has {nbytes/1e9:.1f} GB, more than half of the memory here.')
+    if nbytes > room: raise ValueError(f'{shown} has {nbytes/1e9:.1f} GB, more than half of the memory here.')
     data = file.read_bytes()    # not mapped: a mapped file that shrinks ends the process
     if data.startswith((b'PK', b'\x80')) and data[8:9] != b'{':    # 128 bytes of header begin with \x80 too
-        raise ValueError(f'{file} is a pickle, which may run anything when opened, and was not opened. '
+        raise ValueError(f'{shown} is a pickle, which may run anything when opened, and was not opened. '
                          'export_model(learn, file) writes a safe one.')
     try:
         facts, state, why = _parse_model_file(data)
     except MemoryError: raise
     except Exception as e:
         why = f'{type(e).__name__}: {str(e)[:200]}'      # it is no model of ours
-    if why: raise ValueError(f'{file} is no model that this version can use: {why}. Was it copied whole? '
-                             'export_model(learn, file) writes it anew.')
+    if why: raise ValueError(one_line(f'{file} is no model that this version can use: {why}. Was it copied '
+                                      'whole? export_model(learn, file) writes it anew.'))
     return facts, {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
 
 # %% ../../nbs/answers/04_export.ipynb #18c2671a
@@ -152,7 +153,8 @@ def load_model(
     facts, state = _read_model_file(Path(file))
     try:
         model = _rebuild(facts, state)
-    except Exception as e: raise ValueError(f'{file}: weights and header do not fit: {e}.') from e
+    except Exception as e:
+        raise ValueError(one_line(f'{file}: weights and header do not fit: {e}.')) from e
     return facts, model.to(device, memory_format=torch.channels_last)
 
 # %% ../../nbs/answers/04_export.ipynb #d69d2220

@@ -6,7 +6,7 @@
 __all__ = ['add_correction', 'read_corrections', 'with_corrections']
 
 # %% ../../nbs/answers/03_feedback.ipynb #a176df13
-import csv, io, os
+import csv, errno, io, os
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, UTC
@@ -19,6 +19,7 @@ from filelock import FileLock
 from .report import rows_by_name, split_tags, tag_delim
 from ..core import cell_text, one_line, some_of
 from ..data import LabelLists, MultiCategory
+from ..files import explained_full_disk
 
 # %% ../../nbs/answers/03_feedback.ipynb #2d2b6cab
 _columns = ['image_name', 'predicted', 'actual', 'when', 'model', 'note']
@@ -27,7 +28,7 @@ def _columns_in(file:Path, head:str) -> list[str]: # the columns
     "Raises `ValueError` for a csv that is about something else."
     found = head.removeprefix('\ufeff').strip().split(',')
     if found in (_columns, _columns[:4]): return found
-    raise ValueError(f'{file} begins with {head[:60]!r}, not with {",".join(_columns)}.')
+    raise ValueError(one_line(f'{file} begins with {head[:60]!r}, not with {",".join(_columns)}.'))
 
 # %% ../../nbs/answers/03_feedback.ipynb #03f7e982
 def _uncell(text:str) -> str: # what `cell_text` was given
@@ -40,8 +41,8 @@ def _check_record(file:Path, record:dict, columns:list) -> None:
     if odd: raise ValueError('a record has line breaks, signs that do not show, or an apostrophe before '
                              f'=, +, - or @: {odd}. Write it without.')
     lost = [name for name, text in record.items() if text and name not in columns]
-    if lost: raise ValueError(f'{file} has no column for {" and ".join(lost)}, as older files. Begin another '
-                              'file; read_corrections reads both kinds.')
+    if lost: raise ValueError(one_line(f'{file} has no column for {" and ".join(lost)}, as older files. '
+                                       'Begin another file; read_corrections reads both kinds.'))
 
 # %% ../../nbs/answers/03_feedback.ipynb #2989a535
 def _append(file:Path, text:bytes) -> None:
@@ -49,7 +50,7 @@ def _append(file:Path, text:bytes) -> None:
     with open(file, 'ab', buffering=0) as f:
         size = os.fstat(f.fileno()).st_size
         try:
-            if f.write(text) < len(text): raise OSError(f'{file}: the disk is full. Nothing was added.')
+            if f.write(text) < len(text): raise OSError(errno.ENOSPC, 'the disk is full')
             os.fsync(f.fileno())
         except BaseException:
             f.truncate(size)
@@ -80,8 +81,9 @@ def add_correction(
     when = datetime.now(UTC).isoformat(timespec='seconds')
     record = dict(zip(_columns, (image_name, predicted, actual, when, model, note)))
     file = Path(file)
+    if file.exists() and not file.is_file(): raise FileExistsError(f'{file} is no plain file. Name another.')
     line = io.StringIO()
-    with FileLock(f'{file}.lock'):
+    with explained_full_disk(file), FileLock(f'{file}.lock'):
         old = file.read_bytes() if file.exists() else b''
         columns = _columns_in(file, old.split(b'\n', 1)[0].decode(errors='replace')) if old else _columns
         _check_record(file, record, columns)
@@ -120,12 +122,14 @@ def read_corrections(
     Returns:
         image_name, predicted, actual, when, model, note; of several records of a name the last
     """
-    head, *lines = Path(file).read_text(encoding='utf-8', errors='replace').rstrip('\n').split('\n')
-    columns = _columns_in(Path(file), head)
+    file = Path(file)
+    if not file.is_file(): raise FileNotFoundError(f'no plain file at {file}; add_correction writes one.')
+    head, *lines = file.read_text(encoding='utf-8', errors='replace').rstrip('\n').split('\n')
+    columns = _columns_in(file, head)
     why = [_record_fault(line, columns, classes) for line in lines]
     for i, problem in enumerate(why):
         if problem:
-            print(f'{file}, line {i + 2}: {problem}; skipped')
+            print(one_line(f'{file}, line {i + 2}: {problem}; skipped'))
     rows = [next(csv.reader([line])) for line, problem in zip(lines, why) if not problem]
     good = pd.DataFrame([map(_uncell, row) for row in rows], columns=columns)
     good = good.reindex(columns=_columns, fill_value='')

@@ -105,7 +105,7 @@ def rows_by_name(
     several = [f'{name} may be {" or ".join(ids[row] for row in rows)}'
                for name, rows in found.items() if len(rows) > 1]
     if several: raise ValueError(f'names that fit several tiles: {some_of(several)}. Write the path of '
-                                 f'the one that is meant, as it is below {items.path}.')
+                                 f'the one that is meant, as it is below {one_line(str(items.path))}.')
     return {name: rows[0] for name, rows in found.items() if rows}
 
 # %% ../../nbs/answers/01_report.ipynb #651d9cee
@@ -322,14 +322,16 @@ def co_occurrence(
 # %% ../../nbs/answers/01_report.ipynb #6d19c432
 def plot_co_occurrence(
     table:pd.DataFrame, # what `co_occurrence` gives
-    xlabel:str='predicted',
-    ylabel:str='true',
+    xlabel:str='predicted', # what the columns are
+    ylabel:str='true',  # what the rows are
     ax=None,            # matplotlib axes to draw on
 ): # the axes
     """A heat map; rows without a tile are left out.
 
     Parameters:
         table: what `co_occurrence` gives
+        xlabel: what the columns are
+        ylabel: what the rows are
         ax: matplotlib axes to draw on
 
     Returns:

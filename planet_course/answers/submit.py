@@ -9,6 +9,7 @@ __all__ = ['submission', 'Score', 'submit_to_kaggle']
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from torch import Tensor
 from .predictor import choose_labels
 from .thresholds import thresh_for
 from ..data import column_of, Loader, read_table
-from ..core import one_line, some_of
+from ..core import explained_stop, one_line, some_of
 from ..files import staged, writable_folder
 from ..train import Learner
 
@@ -35,12 +36,13 @@ def _check_test_names(files:Sequence[str], wanted:Sequence[str], sample:Path) ->
     for file in files:
         files_of.setdefault(Path(file).stem, []).append(file)
     twice = [f'{name} ({", ".join(same)})' for name, same in files_of.items() if len(same) > 1]
+    shown = one_line(sample.name)
     missing, unknown = (sorted({*a} - {*b}) for a, b in ((wanted, files_of), (files_of, wanted)))
     problems = {'missing': missing, 'there twice': twice, 'unknown': unknown,
-                f'twice in {sample.name}': [name for name, k in Counter(wanted).items() if k > 1]}
+                f'twice in {shown}': [name for name, k in Counter(wanted).items() if k > 1]}
     told = [f'{len(some):,} tiles are {what}: {some_of(some)}' for what, some in problems.items() if some]
     if not told: return list(files_of)
-    raise ValueError(f'{"; ".join(told)}. {sample.name} has {len(wanted):,} names, and each is wanted once. '
+    raise ValueError(f'{"; ".join(told)}. {shown} has {len(wanted):,} names, and each is wanted once. '
                      'Give one loader for each test folder: test-jpg and test-jpg-additional.')
 
 # %% ../../nbs/answers/06_submit.ipynb #eb34e4ca
@@ -73,6 +75,7 @@ def _test_loaders(test_dls, data) -> list[Loader]:
         raise ValueError('a training loader goes in random order: make one with data.test_dl(<files>).')
     return dls
 
+# %% ../../nbs/answers/06_submit.ipynb #51dbd635
 def submission(
     learn:Learner,                         # trained
     test_dls:Loader|Sequence[Loader]|None=None, # `data.test_dl(...)` of each folder; None: the data's own
@@ -102,8 +105,8 @@ def submission(
     thresh = thresh_for(learn, thresh)
     sample = Path(sample or data.path/'sample_submission_v2.csv')
     if not sample.is_file():
-        raise FileNotFoundError(f'no {sample}: it says which tiles are wanted. planet_data(source="kaggle") '
-                                'brings it.')
+        raise FileNotFoundError(one_line(f'no {sample}: it says which tiles are wanted. '
+                                         'planet_data(source="kaggle") brings it.'))
     _check_one_word_labels(data.classes)
     dls = _test_loaders(test_dls, data)
     wanted = list(map(str, column_of(read_table(sample), 'image_name')))
@@ -112,7 +115,8 @@ def submission(
     with staged(path) as temp:
         tags = _write_tags(temp, learn, dls, names, wanted, thresh, get_probs)
     none = sum(not t for t in tags)
-    print(f'{path.name}: {len(wanted):,} tiles{f", {none:,} of them without a label" if none else ""}')
+    without = f', {none:,} of them without a label' if none else ''
+    print(one_line(f'{path.name}: {len(wanted):,} tiles{without}'))
     return path
 
 # %% ../../nbs/answers/06_submit.ipynb #267ffa09
@@ -133,19 +137,24 @@ class Score(NamedTuple):
 # %% ../../nbs/answers/06_submit.ipynb #f925921e
 def _no_password(request): return request
 
-def _upload(file:Path, again:str) -> str: # Kaggle's token for the uploaded file
-    "Bring a file to where Kaggle wants it, by https and without passwords. Raises a kind of `DataError`."
+def _put(file:Path, address:str) -> None:
+    "Send a file. Raises `requests.RequestException` where it is not taken."
     import requests
-    from planet_course.get import keep_trying, start_upload, SUBMISSIONS_PAGE
-    told = file.stat()
-    address, token = start_upload(file.name, told.st_size, int(told.st_mtime), again)
-    def put():
-        with open(file, 'rb') as f:     # without an `auth` a password from .netrc would be sent along
-            answer = requests.put(address, data=f, timeout=(10, 300), auth=_no_password,
-                                  allow_redirects=False)
+    with open(file, 'rb') as f:     # without an `auth` a password from .netrc would be sent along
+        answer = requests.put(address, data=f, timeout=(10, 300), auth=_no_password,
+                              allow_redirects=False, stream=True)
+    with answer:
         answer.raise_for_status()
         if answer.is_redirect: raise requests.exceptions.InvalidURL('the server leads elsewhere')
-    keep_trying(put, 'a receipt for the upload', SUBMISSIONS_PAGE, {})
+
+def _upload(file:Path, again:str) -> str: # Kaggle's token for the uploaded file
+    "Bring a file to where Kaggle wants it, by https and without passwords. Raises a kind of `DataError`."
+    from planet_course.get import in_time, keep_trying, start_upload, SUBMISSIONS_PAGE
+    told = file.stat()
+    address, token = start_upload(file.name, told.st_size, int(told.st_mtime), again)
+    put = partial(_put, file, address)
+    sending = told.st_size/1000     # seconds: a slow line, a kilobyte in each
+    keep_trying(lambda: in_time(put, more=sending), 'a receipt for the upload', SUBMISSIONS_PAGE, {})
     return token
 
 # %% ../../nbs/answers/06_submit.ipynb #30168afb
@@ -171,11 +180,10 @@ def _wait_for_score(ref:int, wait:float, again:str) -> Score:
     if told is None:
         score = Score('pending', None, None, ref)
     elif told.status == 'error':
-        why = one_line(str(told.why))
-        raise DataError(f'Kaggle cannot score it: {why}', SUBMISSIONS_PAGE, f'mend it, and {again}')
+        raise DataError(f'Kaggle cannot score it: {one_line(told.why)}', SUBMISSIONS_PAGE,
+                        f'mend it, and {again}')
     else:
-        scores = [float(score) if score else None for score in (told.public, told.private)]
-        score = Score(told.status, *scores, ref)
+        score = Score(told.status, told.public, told.private, ref)
     if score.status == 'complete':
         why = f'public {score.public}, private {score.private}'
     else:
@@ -192,7 +200,7 @@ def submit_to_kaggle(
     """Hand in a submission through Kaggle's client; it needs a token, and the rules accepted.
 
     Raises a kind of `DataError`, whose text says which page to open; `ValueError` for a file that is no
-    submission.
+    submission. A Ctrl-C says whether it has been handed in.
 
     Parameters:
         file: what `submission` wrote
@@ -202,12 +210,18 @@ def submit_to_kaggle(
     Returns:
         its status is 'pending' if the score has not come by then
     """
-    from planet_course.get import hand_in
+    from planet_course.get import hand_in, SUBMISSIONS_PAGE
     file = Path(file)
     again = f'submit_to_kaggle({str(file)!r}, ...) again'
-    if not file.is_file(): raise FileNotFoundError(f'no {file}: submission(learn, ...) writes one.')
+    shown = one_line(str(file))
+    if not file.is_file(): raise FileNotFoundError(f'no {shown}: submission(learn, ...) writes one.')
     with open(file, encoding='utf-8', errors='replace') as f:
         head = f.readline().strip()
-    if head != 'image_name,tags': raise ValueError(f'{file} begins with {head[:40]!r}, not image_name,tags.')
-    ref = hand_in(_upload(file, again), message, again)
-    return _wait_for_score(ref, wait, again)
+    if head != 'image_name,tags': raise ValueError(f'{shown} begins with {head[:40]!r}, not image_name,tags.')
+    left = f'nothing is handed in. To hand it in: {again}.'
+    with explained_stop(lambda: f'stopped: {left}'):
+        token = _upload(file, again)
+        left = f'see {SUBMISSIONS_PAGE} whether it is handed in; if not, {again}.'
+        ref = hand_in(token, message, again)
+        left = f'submission {ref} is handed in; its score will be at {SUBMISSIONS_PAGE}'
+        return _wait_for_score(ref, wait, again)

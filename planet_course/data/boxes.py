@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..core import plot_text, some_of
+from ..core import one_line, plot_text, some_of
 from ..device import to_device
 from ..tiles import fit_window, stored_size, tile_size, TileSize
 from .lists import ImageList, ItemLists
+from .tables import alike_on_disk
 from .targets import Label, Target
 from .labels import label_name, vocabulary
 
@@ -99,8 +100,21 @@ class Points(Label, Target):
     moves = True
 
     @staticmethod
-    def label(found:tuple, lists:ItemLists, classes:Sequence[str]|None) -> tuple:
-        "Points (y, x) in pixels. Raises `ValueError` unless all pictures have as many, of finite numbers."
+    def label(
+        found:tuple,                # for each picture its points, y and x in its pixels, in any form
+        lists:ItemLists,            # the tiles and their split
+        classes:Sequence[str]|None, # must be None
+    ) -> tuple: # labels, vocabulary, kind
+        """Points (y, x) in pixels. Raises `ValueError` unless all pictures have as many, of finite numbers.
+
+        Parameters:
+            found: for each picture its points, y and x in its pixels, in any form
+            lists: the tiles and their split
+            classes: must be None
+
+        Returns:
+            labels, vocabulary, kind
+        """
         if classes is not None: raise ValueError('points have no classes: leave classes= out.')
         points = tuple(map(_numbers_in, found))
         k = max(1, Counter(len(p)//2 for p in points).most_common(1)[0][0])
@@ -111,17 +125,31 @@ class Points(Label, Target):
         return points, ['y', 'x'] if k == 1 else [f'{axis}{i}' for i in range(k) for axis in 'yx'], Points
 
     @staticmethod
-    def encode(labels, classes, files, size):
+    def encode(
+        labels,  # for each picture its points (k, 2), y and x in its pixels
+        classes, # names of the outputs, y and x of each point
+        files,   # the tiles' picture files
+        size,    # pixels of the tiles; None: as the pictures are stored
+    ): # float, (n, 2k)
         tiles = [_on_tile(torch.from_numpy(p), stored_size(f), size) for p, f in zip(labels, files)]
         return torch.stack(tiles).flatten(1)
 
     @staticmethod
-    def batch(yb, params, h, w):
+    def batch(
+        yb,     # rows of `encode`, (n, 2k), on the device
+        params, # what the tiles' transforms drew; None: nothing
+        h,      # pixels of the tiles
+        w,      # pixels of the tiles
+    ):
         if params is None or params.homography is None: return yb
         return _moved_points(yb.view(len(yb), -1, 2), params, h, w).flatten(1)
 
     @staticmethod
-    def draw(ax, y, classes):
+    def draw(
+        ax,      # matplotlib axes that show the tile
+        y,       # the points of one tile, (2k,), -1 to 1 between the edges
+        classes, # names of the outputs
+    ):
         rows, cols = _pixels_on(ax, *y.view(-1, 2).T)
         ax.plot(cols, rows, 'o', ms=6, mfc='none', mec='red', mew=2, scalex=False, scaley=False)
 
@@ -169,8 +197,21 @@ class Boxes(Label, Target):
     collate_fn = staticmethod(bb_pad_collate)
 
     @staticmethod
-    def label(found:tuple, lists:ItemLists, classes:Sequence[str]|None) -> tuple:
-        "Pairs (boxes, names), boxes in pixels. Raises `ValueError` naming pictures that have something else."
+    def label(
+        found:tuple,                # for each picture boxes (top, left, bottom, right) in pixels, and names
+        lists:ItemLists,            # the tiles and their split
+        classes:Sequence[str]|None, # the vocabulary, with 'background' or without; None: all names found
+    ) -> tuple: # labels, vocabulary, kind
+        """Pairs (boxes, names), boxes in pixels. Raises `ValueError` naming pictures that have something else.
+
+        Parameters:
+            found: for each picture boxes (top, left, bottom, right) in pixels, and names
+            lists: the tiles and their split
+            classes: the vocabulary, with 'background' or without; None: all names found
+
+        Returns:
+            labels, vocabulary, kind
+        """
         wrong = [f for f, o in zip(lists.items.files, found) if not _are_boxes(o)]
         if wrong: raise ValueError(f'no boxes (top, left, bottom, right), a name for each: {some_of(wrong)}.')
         names = {label_name(name) for _, names in found for name in names}
@@ -180,14 +221,24 @@ class Boxes(Label, Target):
         return labels, ['background', *known], Boxes
 
     @staticmethod
-    def encode(labels, classes, files, size): # a list of pairs: boxes (k, 4), class numbers (k,)
+    def encode(
+        labels,  # for each picture the pair of its boxes, in its pixels, and their names
+        classes, # the vocabulary, 'background' first
+        files,   # the tiles' picture files
+        size,    # pixels of the tiles; None: as the pictures are stored
+    ): # a list of pairs: boxes (k, 4), -1 to 1 between the edges, class numbers (k,)
         tiles = [_tile_boxes(o, classes, f, size) for o, f in zip(labels, files)]
         _say_dropped('without area in their picture', files, [outside for _, outside, _ in tiles])
         _say_dropped('beside the square that is cut out', files, [cut for _, _, cut in tiles])
         return [pair for pair, _, _ in tiles]
 
     @staticmethod
-    def batch(yb, params, h, w):
+    def batch(
+        yb,     # the pair of `bb_pad_collate`, boxes (n, m, 4) and class numbers (n, m), on the device
+        params, # what the tiles' transforms drew; None: nothing
+        h,      # pixels of the tiles
+        w,      # pixels of the tiles
+    ):
         if params is None or params.homography is None: return yb
         boxes, labels = yb
         corners = boxes[..., [0, 1, 0, 3, 2, 1, 2, 3]].reshape(len(boxes), -1, 2)
@@ -195,7 +246,11 @@ class Boxes(Label, Target):
         return _pad(list(map(_clip, torch.cat([corners.amin(2), corners.amax(2)], 2), labels)), 0)
 
     @staticmethod
-    def draw(ax, y, classes):
+    def draw(
+        ax,      # matplotlib axes that show the tile
+        y,       # the pair of one tile: boxes (m, 4), class numbers (m,); 0 is not drawn
+        classes, # the vocabulary, 'background' first
+    ):
         for (top, left, bottom, right), label in zip(*y):
             if not label: continue
             y0, x0 = _pixels_on(ax, top, left)
@@ -250,8 +305,8 @@ def get_annotations(
 ) -> tuple[list[str], list]: # names of pictures with boxes; for each [boxes, names], see `ObjectItemList`
     """Boxes by picture; a printed line names categories that share a name.
 
-    Raises `ValueError` for another format, pictures or categories that are missing, an id of two names, and a
-    picture of two ids.
+    Raises `FileNotFoundError` where there is no plain file, `ValueError` for another format, pictures or
+    categories that are missing, an id of two names, and a picture of two ids.
 
     Parameters:
         file: a json in COCO's format
@@ -260,8 +315,11 @@ def get_annotations(
     Returns:
         names of pictures with boxes; for each [boxes, names], see `ObjectItemList`
     """
+    shown = one_line(str(file))
+    if not Path(file).is_file():    # a pipe would wait for somebody to write
+        raise FileNotFoundError(f'no plain file at {shown}.{alike_on_disk(file)} Check the path.')
     try:
         return _boxes_by_picture(json.loads(Path(file).read_bytes()), prefix)    # knows UTF-8, -16 and -32
     except (KeyError, TypeError, json.JSONDecodeError) as e:
-        raise ValueError(f'{file} is no json in the format of COCO ({type(e).__name__}: {e}).') from e
-    except ValueError as e: raise ValueError(f'{file}: {e}') from e
+        raise ValueError(f'{shown} is no json in the format of COCO ({type(e).__name__}: {e}).') from e
+    except ValueError as e: raise ValueError(one_line(f'{file}: {e}')) from e

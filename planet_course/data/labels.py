@@ -67,8 +67,9 @@ def _label_column(items, cols:int|str) -> pd.Series:
     def alike(name): return _tidy(name).casefold()
     names = ((alike(Path(f).name), alike(Path(f).stem)) for f in items.files)
     if any(alike(Path(str(cell)).name) not in both for cell, both in zip(col, names)): return col
-    raise ValueError(f"column {col.name!r} holds the tiles' names, not labels: give cols=, one of "
-                     f'{[name for name in items.df.columns if name != col.name]}.')
+    others = [name for name in items.df.columns if name != col.name]
+    raise ValueError(f"column {col.name!r} holds the tiles' names, not labels: write "
+                     f'label_from_df(cols=...), with one of {others}.')
 
 # %% ../../nbs/data/03_labels.ipynb #c1b6bbe7
 def _check_text(col:pd.Series) -> None:
@@ -78,6 +79,19 @@ def _check_text(col:pd.Series) -> None:
     if not odd: return
     raise ValueError(f'column {col.name!r} has lists written as text: {some_of(odd[:1])}. '
                      f"Before it is saved, put a separator between names: df[{col.name!r}].map(';'.join).")
+
+# %% ../../nbs/data/03_labels.ipynb #361f26b9
+def _say_one_of_many(df:pd.DataFrame, col:pd.Series) -> None:
+    "One printed line if the column is one of several that hold 0 and 1 alone."
+    def says_yes_or_no(column):
+        try:
+            return bool(len(truth_values(column, '')))
+        except ValueError: return False
+    if not says_yes_or_no(col): return
+    names = [name for name, column in df.items() if name != 'is_valid' and says_yes_or_no(column)]
+    if len(names) > 1:
+        print(f'column {col.name!r} gives the classes {some_of(sorted(set(map(str, col))))}; of {len(names)} '
+              f'such columns, one a label, write label_from_df(cols={names})')
 
 # %% ../../nbs/data/03_labels.ipynb #1997b225
 def _cut(col:pd.Series, delim:str) -> tuple:
@@ -125,6 +139,8 @@ def labels_in_column(
                          'Fill them in, or remove the rows. (pd.read_csv takes words as NA for nothing, '
                          'unless told keep_default_na=False.) With label_delim= a tile may have none.')
     _check_text(col)
+    if not isinstance(cols, str) and not items.kind:
+        _say_one_of_many(items.df, col)
     return tuple(col) if label_delim is None else _cut(col.astype(object).where(~empty, ''), label_delim)
 
 # %% ../../nbs/data/03_labels.ipynb #c762602f
@@ -247,7 +263,8 @@ def vocabulary(
 ) -> list[str]:                 # `classes`, or all names found, sorted, numbers by their value
     """The list of classes.
 
-    Raises `ValueError` for a name that `classes` does not have, and where there is none at all.
+    Raises `ValueError` for a name that `classes` does not have, one number in two ways (3 and 3.0) unless
+    `classes` has both, and where there is none at all.
 
     Parameters:
         found: all names that occur
@@ -259,6 +276,10 @@ def vocabulary(
     names = sorted(found, key=_natural) if classes is None else given_classes(classes)
     unknown = sorted(found - set(names), key=_natural)
     if unknown: raise ValueError(f'labels not in classes={names}: {some_of(unknown)}. Add them.')
+    twice = [f'{name} and {name}.0' for name in names if classes is None and f'{name}.0' in found]
+    if twice:
+        raise ValueError(f'labels that are one number and would be two classes: {some_of(twice)}. Write them '
+                         'in one way, as int(label); or, if they are two names, give classes= with both.')
     if not names: raise ValueError('no tile has a label: there is nothing to learn.')
     return names
 

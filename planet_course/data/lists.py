@@ -142,7 +142,9 @@ class _Splits:
         top = [Path(os.path.relpath(f, self.path)).parts[0] for f in self.files]
         gone = [name for name in (train, valid) if name not in top]
         if gone:
-            raise ValueError(f'no tiles in {some_of(gone)}; {self.path} has: {some_of(sorted(set(top)))}.')
+            there = map(ascii, sorted(set(top)))    # of two that look alike it shows which is which
+            raise ValueError(f'no tiles in {some_of([*map(ascii, gone)])}; {one_line(str(self.path))} has: '
+                             f'{some_of([*there])}.')
         keep = [i for i, name in enumerate(top) if name in (train, valid)]
         others = sorted(set(top) - {train, valid})
         gone = len(top) - len(keep)

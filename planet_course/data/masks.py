@@ -16,10 +16,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..core import some_of
+from ..core import one_line, some_of
 from ..tiles import open_picture, PictureRefused, resample, resize, stored_size, TileSize
 from .labels import given_classes
 from .lists import ImageList, ItemLists
+from .tables import alike_on_disk
 from .targets import Label, Target
 
 # %% ../../nbs/data/08_masks.ipynb #bb487fb7
@@ -32,8 +33,8 @@ def _check_mask(picture:Image.Image, mask:str, file:str, shape:tuple[int,int]) -
     if n != 1: raise PictureRefused(f'it has {n} channels; a mask has one, the class of each pixel')
     found = (picture.height, picture.width)
     if found != shape:
-        raise PictureRefused(f'it is {found}, its picture {file} is {shape} (height, width). They must be '
-                             'equal; does the function name the right mask?')
+        raise PictureRefused(f'it is {found}, its picture {one_line(file)} is {shape} (height, '
+                             'width). They must be equal; does the function name the right mask?')
 
 # %% ../../nbs/data/08_masks.ipynb #e3a7150b
 def _class_numbers(codes:np.ndarray, c:int) -> Tensor:  # uint8, of the same shape
@@ -61,8 +62,21 @@ class Mask(Label, Target):
     moves = True
 
     @staticmethod
-    def label(found:tuple, lists:ItemLists, classes:Sequence[str]|None) -> tuple:
-        "Mask files. Raises `ValueError` without classes, `FileNotFoundError` naming the missing masks."
+    def label(
+        found:tuple,                # for each picture the path of its mask
+        lists:ItemLists,            # the tiles and their split
+        classes:Sequence[str]|None, # the names of the numbers 0, 1, 2, ... in the masks, at most 256
+    ) -> tuple: # labels, vocabulary, kind
+        """Mask files. Raises `ValueError` without classes, `FileNotFoundError` naming the missing masks.
+
+        Parameters:
+            found: for each picture the path of its mask
+            lists: the tiles and their split
+            classes: the names of the numbers 0, 1, 2, ... in the masks, at most 256
+
+        Returns:
+            labels, vocabulary, kind
+        """
         names = given_classes(classes) or []
         if not 0 < len(names) <= 256:
             raise ValueError('masks need classes=, the names (1 to 256) of the numbers in them, in order; '
@@ -71,22 +85,37 @@ class Mask(Label, Target):
         if none: raise ValueError(f'{len(none)} pictures were given no path of a mask: {some_of(none)}.')
         gone = [mask for mask in map(str, found) if not os.path.isfile(mask)]
         if gone:
-            raise FileNotFoundError(f'{len(gone)} of {len(found)} pictures have no mask: {some_of(gone)}.')
+            raise FileNotFoundError(f'{len(gone)} of {len(found)} pictures have no mask: {some_of(gone)}.'
+                                    f'{alike_on_disk(gone[0])}')
         return tuple(map(str, found)), names, Mask
 
     @staticmethod
-    def encode(labels, classes, files, size): # uint8, shape (n, h, w)
+    def encode(
+        labels,  # for each picture the path of its mask
+        classes, # the names of the numbers in the masks
+        files,   # the tiles' picture files
+        size,    # pixels of the tiles; None: as the pictures are stored
+    ): # uint8, shape (n, h, w)
         def read(mask, file): return _read_mask(mask, file, size, len(classes))
         with ThreadPoolExecutor() as pool:
             return torch.stack(list(pool.map(read, labels, files)))
 
     @staticmethod
-    def batch(yb, params, h, w):
+    def batch(
+        yb,     # rows of `encode`, (n, h, w), on the device
+        params, # what the tiles' transforms drew; None: nothing
+        h,      # pixels of the tiles
+        w,      # pixels of the tiles
+    ): # long, shape (n, h, w)
         if params is None or params.homography is None: return yb.long()
         return resample(yb[:, None].float(), params.homography, mode='nearest')[:, 0].long()
 
     @staticmethod
-    def draw(ax, y, classes):
+    def draw(
+        ax,      # matplotlib axes that show the tile
+        y,       # the classes of one tile's pixels, (h, w)
+        classes, # the vocabulary
+    ):
         ax.imshow(y, cmap='tab20', alpha=.5, vmin=0, vmax=len(classes) - 1, interpolation='nearest')
 
     def __str__(self): return Path(self.obj).name

@@ -233,10 +233,20 @@ class Category(Label, Target):
     "The one label of a tile; its target is a class number, 0-d, and targets of n tiles are long, (n,)."
 
     @staticmethod
-    def encode(labels, classes, files, size): return _targets(labels, classes, False)
+    def encode(
+        labels,  # for each tile its name
+        classes, # the vocabulary
+        files,   # not used
+        size,    # not used
+    ): # long, (n,)
+        return _targets(labels, classes, False)
 
     @staticmethod
-    def draw(ax, y, classes):
+    def draw(
+        ax,      # matplotlib axes that show the tile
+        y,       # a class number, 0-d; or of several labels zeros and ones, (c,)
+        classes, # the vocabulary
+    ):
         names = [classes[i] for i in (y.nonzero().flatten() if y.ndim else [y])]
         ax.set_title(plot_text(';'.join(names)), fontsize=9)
 
@@ -247,7 +257,13 @@ class MultiCategory(Category):
     activation = 'sigmoid'
 
     @staticmethod
-    def encode(labels, classes, files, size): return _targets(labels, classes, True)
+    def encode(
+        labels,  # for each tile the tuple of its names
+        classes, # the vocabulary
+        files,   # not used
+        size,    # not used
+    ): # float zeros and ones, (n, c)
+        return _targets(labels, classes, True)
 
     def __str__(self): return ';'.join(self.obj)
 
@@ -256,7 +272,13 @@ class EmptyLabel(Category):
     "The label of a test tile: nobody knows it, so there is no target."
 
     @staticmethod
-    def encode(labels, classes, files, size): return None
+    def encode(
+        labels,  # not used
+        classes, # not used
+        files,   # not used
+        size,    # not used
+    ): # None
+        return None
 
 # %% ../../nbs/data/02_targets.ipynb #00f48594
 @dataclass(frozen=True, repr=False, eq=False)

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from py7zr.exceptions import ArchiveError, DecompressionBombError
 
 from ..core import explained_stop, one_line, progress
-from ..files import full_path
+from ..files import all_to_disk, full_path
 from .download import fetch, open_url, read_note, without_secrets
 from .errors import (ARCHIVE_SIZES, Config, CorruptError, FileGoneError, room_in,
                                       SAME_LINE_AGAIN, UnsafeArchiveError)
@@ -253,13 +253,14 @@ def alone_in(
 
 # %% ../../nbs/get/06_archives.ipynb #a0b401e7
 def clear_leftovers(
-    folder:Path, # as for `alone_in`, and so `name`
-    name:str,
+    folder:Path, # where something was put, as for `alone_in`
+    name:str,    # of what was put into it
 ) -> None:
     """Take away what is left of a process that was killed after its last step.
 
     Parameters:
-        folder: as for `alone_in`, and so `name`
+        folder: where something was put, as for `alone_in`
+        name: of what was put into it
     """
     if (folder/f'.{name}.part').exists():
         with alone_in(folder, name):
@@ -353,5 +354,6 @@ def untar_data(
         unpack(archive, staging/'work', _picture_or_text, page)
         inside = list((staging/'work').iterdir())
         if not inside: raise CorruptError(f'{page} has no pictures.', page, 'another address')
+        all_to_disk()
         os.replace(inside[0] if len(inside) == 1 and inside[0].is_dir() else staging/'work', dest/name)
     return dest/name

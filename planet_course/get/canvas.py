@@ -179,19 +179,66 @@ class Canvas:
         self.warp = np.einsum('i,iyx->yx', [size, 1], (at + bend).round().clip(0, size - 1)).astype('i4')
         self.forest = np.zeros((size, size), 'f4')       # where canopy is left
 
-    def draw(self, shapes): return draw_shapes(self.size, shapes, self.warp)
+    def draw(self,
+        shapes:list,    # as for `draw_shapes`
+    ) -> np.ndarray:    # shape (4, s, s), 0 to 255: the colour, and how far it covers
+        """Shapes with edges that are ragged as the plan says.
 
-    def noise(self, rng, cells, octaves=1): return smooth_noise(rng, self.size, cells, octaves)
+        Parameters:
+            shapes: as for `draw_shapes`
 
-    def shift(self, a, k=1):
-        "`a` moved away from the sun by `k` steps of 1/170 tile."
+        Returns:
+            shape (4, s, s), 0 to 255: the colour, and how far it covers
+        """
+        return draw_shapes(self.size, shapes, self.warp)
+
+    def noise(self,
+        rng,            # a NumPy generator
+        cells:float,    # bumps across the tile
+        octaves:int=1,  # layers, each twice as fine as the one before and half as strong
+    ) -> np.ndarray:    # shape (s, s)
+        """Noise of the size of the picture, around 0.
+
+        Parameters:
+            rng: a NumPy generator
+            cells: bumps across the tile
+            octaves: layers, each twice as fine as the one before and half as strong
+
+        Returns:
+            shape (s, s)
+        """
+        return smooth_noise(rng, self.size, cells, octaves)
+
+    def shift(self,
+        a:np.ndarray,   # shape (s, s)
+        k:int=1,        # steps, 0 or more
+    ) -> np.ndarray:    # the same shape
+        """`a` moved away from the sun by `k` steps of 1/170 tile.
+
+        Parameters:
+            a: shape (s, s)
+            k: steps, 0 or more
+
+        Returns:
+            the same shape
+        """
         at = np.arange(self.size)
         step = k*max(1, round(self.size/170))
         y, x = ((at - step*v).clip(0, self.size - 1) for v in self.sun)
         return a[y][:, x]
 
-    def paint(self, cover, colour, sunk=0.):
-        "Lay `colour` over the picture where `cover` is 1; `sunk` is how dark the forest's shadow on it is."
+    def paint(self,
+        cover:np.ndarray,   # shape (s, s), 0 to 1
+        colour:np.ndarray,  # 0 to 255, of a shape that fits (3, s, s)
+        sunk:float=0.,      # 0 to 1; 0: no shadow
+    ) -> None:
+        """Lay `colour` over the picture where `cover` is 1; `sunk` is how dark the forest's shadow on it is.
+
+        Parameters:
+            cover: shape (s, s), 0 to 1
+            colour: 0 to 255, of a shape that fits (3, s, s)
+            sunk: 0 to 1; 0: no shadow
+        """
         if sunk:
             colour = colour * (1 - sunk*(1 - self.shift(cover, 2)))
         self.x += cover*(colour - self.x)

@@ -109,14 +109,16 @@ def _answers() -> Iterator[None]:
         raise requests.ConnectionError(f'{type(e).__name__}: {e}') from None
 
 def in_time(
-    action:Callable,            # called without arguments, in another thread
-    patience:float|None=None,   # seconds until it must have ended; None: two minutes
+    action:Callable,          # called without arguments, in another thread
+    patience:float|None=None, # seconds until it must have ended; None: two minutes
+    more:float=0,             # seconds on top of that, for what has much to send
 ):
     """What `action()` gives or raises. Raises `requests.Timeout` when it takes too long.
 
     Parameters:
         action: called without arguments, in another thread
         patience: seconds until it must have ended; None: two minutes
+        more: seconds on top of that, for what has much to send
     """
     answer = futures.Future()
     def work():
@@ -125,8 +127,8 @@ def in_time(
         except Exception as e:
             answer.set_exception(e)
     threading.Thread(target=work, daemon=True).start()
-    secs = patience or _PATIENCE
-    if not futures.wait([answer], secs).done: raise requests.Timeout(f'no whole answer after {secs} s')
+    secs = (patience or _PATIENCE) + more
+    if not futures.wait([answer], secs).done: raise requests.Timeout(f'no whole answer after {secs:.3g} s')
     return answer.result()
 
 # %% ../../nbs/get/05_download.ipynb #4fc80487
@@ -150,9 +152,12 @@ def _onward(
 
 @_answers()
 def send_safely(
-    request:requests.PreparedRequest,
+    request:requests.PreparedRequest, # address and headers; http or https
 ) -> requests.Response: # open, its body not read yet
     """Ask, and go where the servers lead. Raises `requests.RequestException`.
+
+    Parameters:
+        request: address and headers; http or https
 
     Returns:
         open, its body not read yet
@@ -229,6 +234,7 @@ def read_note(
         file: in JSON
     """
     try:
+        if not file.is_file(): return {}    # a pipe would be waited for
         return dict(json.loads(file.read_text(encoding='utf-8')))
     except (OSError, ValueError, TypeError): return {}
 

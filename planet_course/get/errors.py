@@ -33,7 +33,7 @@ class DataError(Exception):
     ):
         self.what = one_line(what)
         self.page = one_line(page)
-        self.then = then
+        self.then = '\n'.join(map(one_line, then.split('\n')))     # may be several lines
         super().__init__(f'{self.what}\n  Open: {self.page}\n  Then: {self.then}')
 
     def __reduce__(self): return type(self), (self.what, self.page, self.then) # for a pool of processes

@@ -6,7 +6,7 @@
 __all__ = ['SUBMISSIONS_PAGE', 'fetch_from_kaggle', 'start_upload', 'hand_in', 'ScoreAnswer', 'ask_for_score']
 
 # %% ../../nbs/get/08_kaggle.ipynb #f19a86d2
-import io, json, os, re, requests, string, zipfile
+import io, json, math, os, re, requests, string, zipfile
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -16,8 +16,7 @@ from urllib.parse import urlsplit
 from .archives import unpack
 from .download import body_of, fetch, in_time, keep_trying, open_url, send_safely
 from .errors import (BadCredentialsError, COMPETITION, DATA_PAGE, DataError, FileGoneError,
-                                      MIRROR, NoCredentialsError, OfflineError, RateLimitedError,
-                                      RulesNotAcceptedError)
+                                      MIRROR, NoCredentialsError, RulesNotAcceptedError)
 from .layout import find_tiles, place_of
 
 # %% ../../nbs/get/08_kaggle.ipynb #6b62d2c9
@@ -84,8 +83,10 @@ def _usable(value:str, where:str) -> str: # `value`
 # %% ../../nbs/get/08_kaggle.ipynb #04aef804
 def _saved(file:str) -> str:
     "What a file with credentials says; '' where there is none. Raises `BadCredentialsError`."
+    path = Path(os.path.expanduser(file))
     try:
-        data = Path(os.path.expanduser(file)).read_bytes()
+        if path.is_fifo(): raise _bad(file, 'is a pipe, and would be waited for')
+        data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError): return ''
     except OSError as e: raise _bad(file, f'cannot be read ({e.strerror})') from None
     try:
@@ -273,9 +274,10 @@ def start_upload(
     request.file_name = file_name
     request.content_length = size
     request.last_modified_epoch_seconds = changed
-    place = _ask_about_submissions(lambda kaggle: kaggle.start_submission_upload(request),
-                                   'an address to upload to', _submission_refusals(again))
-    address = urlsplit(place.create_url)
+    def started(kaggle):
+        place = kaggle.start_submission_upload(request)
+        return place, urlsplit(place.create_url)
+    place, address = _ask_about_submissions(started, 'an address to upload to', _submission_refusals(again))
     if address.scheme != 'https' and address.hostname not in ('127.0.0.1', 'localhost'):
         raise DataError('Kaggle wants the file at an address without https.', SUBMISSIONS_PAGE, again)
     return place.create_url, place.token
@@ -304,13 +306,17 @@ def hand_in(
     refusals = _submission_refusals(again)
     refusals[400] = DataError("Kaggle refuses the file (400): the day's attempts may be used up.",
                               SUBMISSIONS_PAGE, again)
+    def created(kaggle):
+        ref = kaggle.create_submission(request).ref
+        if type(ref) is not int or ref < 1: raise ValueError(ref)
+        return ref
     try:
-        made = _ask_about_submissions(lambda kaggle: kaggle.create_submission(request),
-                                      'a receipt for the submission', refusals, ())
-    except (OfflineError, RateLimitedError) as e:
+        return _ask_about_submissions(created, 'a receipt for the submission', refusals, ())
+    except DataError as e:
+        surely_not = e in refusals.values() or isinstance(e, BadCredentialsError|NoCredentialsError)
+        if surely_not: raise
         look = f'see there whether it has arrived; if not, {again}'
         raise type(e)(e.what, SUBMISSIONS_PAGE, look) from None
-    return made.ref
 
 # %% ../../nbs/get/08_kaggle.ipynb #e376224f
 class ScoreAnswer(NamedTuple):
@@ -318,14 +324,21 @@ class ScoreAnswer(NamedTuple):
 
     Attributes:
         status: 'pending', 'complete' or 'error'
-        public: the score on the public part of the test tiles; empty where there is none yet
+        public: the score on the public part of the test tiles; None where there is none yet
         private: the score on the rest
         why: why it cannot be scored
     """
-    status: str  # 'pending', 'complete' or 'error'
-    public: str  # the score on the public part of the test tiles; empty where there is none yet
-    private: str # the score on the rest
-    why: str     # why it cannot be scored
+    status: str         # 'pending', 'complete' or 'error'
+    public: float|None  # the score on the public part of the test tiles; None where there is none yet
+    private: float|None # the score on the rest
+    why: str            # why it cannot be scored
+
+def _score(text:str|None) -> float|None:
+    "Raises `ValueError`, `TypeError` for what is no score."
+    if text in ('', None): return None
+    score = float(text)
+    if not math.isfinite(score): raise ValueError(text)
+    return score
 
 def ask_for_score(
     ref:int,   # Kaggle's number of the submission, from `hand_in`
@@ -340,7 +353,8 @@ def ask_for_score(
     from kagglesdk.competitions.types.competition_api_service import ApiGetSubmissionRequest
     request = ApiGetSubmissionRequest()
     request.ref = ref
-    told = _ask_about_submissions(lambda kaggle: kaggle.get_submission(request), 'the score',
-                                  _submission_refusals(again))
-    status = told.status.name.lower()
-    return ScoreAnswer(status, told.public_score, told.private_score, told.error_description)
+    def answered(kaggle):
+        told = kaggle.get_submission(request)
+        scores = map(_score, (told.public_score, told.private_score))
+        return ScoreAnswer(told.status.name.lower(), *scores, str(told.error_description))
+    return _ask_about_submissions(answered, 'the score', _submission_refusals(again))

@@ -187,7 +187,7 @@ def check_layout(
     Returns:
         how many training tiles there are labels for
     """
-    table = next(folder/name for name in LABELS if (folder/name).exists())
+    table = next(folder/name for name in LABELS if (folder/name).is_file())
     wanted = _wanted_names(folder, table, strict)
     official = strict and hashlib.md5(table.read_bytes()).hexdigest() in _MD5
     for part in (part for part in TILE_COUNTS if (folder/part).is_dir()):

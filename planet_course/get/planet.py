@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from ..core import one_line
-from ..files import full_path
+from ..files import all_to_disk, full_path
 from .archives import (alone_in, archive_kind, archive_members, clear_leftovers,
                                         reading_archive, unpack, untar_data)
 from .download import read_note
@@ -110,6 +110,7 @@ def _fill(target:Path, source:str, places:list, files:list) -> bool: # was there
         ready = _gather(parts, staging)
         n = check_layout(ready, strict)
         (ready/'note').write_text(json.dumps(dict(source=source, tiles=n)), encoding='utf-8')
+        all_to_disk()
         os.replace(ready/'note', target/'planet_data.json')
         _hand_over(ready, target, parts)
     return True

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from PIL import Image, ImageChops
 
 from ..core import explained_stop, progress as progress_bar
-from ..files import full_path, staged
+from ..files import all_to_disk, full_path, staged
 from .layers import render_tile
 
 # %% ../../nbs/get/03_sample.ipynb #ea5e9891
@@ -115,8 +115,9 @@ _RECIPE = 4 # raise it whenever the pictures change
 
 def _read_plan(path:Path) -> dict:
     "What `synthetic.json` in `path` says; {} where there is none that can be read."
+    plan = path/'synthetic.json'
     try:
-        return dict(json.loads((path/'synthetic.json').read_text(encoding='utf-8')))
+        return dict(json.loads(plan.read_text(encoding='utf-8'))) if plan.is_file() else {}
     except (OSError, ValueError, TypeError): return {}
 
 # %% ../../nbs/get/03_sample.ipynb #fe11d4d6
@@ -285,5 +286,6 @@ def planet_synthetic(
             (path/folder).mkdir(exist_ok=True)
         _run(_missing(path, plan), workers, progress)
         if not (path/'train_v2.csv').exists():
+            all_to_disk()
             _write_csvs(path, plan)
     return path

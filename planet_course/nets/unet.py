@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..train import Callback, Learner
-from .cnn import build_body, check_data, grouped_learner
+from ..train import Callback, check_data, Learner
+from .cnn import build_body, grouped_learner
 from ..tiles import RGB
 
 # %% ../../nbs/nets/03_unet.ipynb #8d590f1a
@@ -62,7 +62,17 @@ class UNet(nn.Module):
         self.body = body
         self.decoder = nn.ModuleList([*ups, nn.Conv2d(width, c, 1)])
 
-    def forward(self, x):
+    def forward(self,
+        x:Tensor, # pictures, (n, 3, h, w)
+    ) -> Tensor:  # logits, (n, c, h, w)
+        """Down through the body, and back up past what it left on the way.
+
+        Parameters:
+            x: pictures, (n, 3, h, w)
+
+        Returns:
+            logits, (n, c, h, w)
+        """
         skips, x = _walk(self.body, x)
         *ups, last = self.decoder
         for up, skip in zip(ups, reversed(skips)):
@@ -179,7 +189,7 @@ def unet_learner(
     Returns:
         three layer groups: early body, late body, the way up
     """
-    check_data(data)
+    check_data(data, ('c', 'device'), 'unet_learner(data, models.resnet34)')
     body = build_body(arch, pretrained, weights, cut, split)
     net = UNet(body.layers, data.c)
     metrics = PixelAccuracy() if metrics is None else metrics

@@ -8,6 +8,7 @@ __all__ = ['find_weights', 'arch_function', 'arch_name', 'load_file', 'fetch_wei
 # %% ../../nbs/nets/01_weights.ipynb #3df42339
 import difflib, hashlib, json, os, re, subprocess, sys, zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from textwrap import shorten
@@ -18,7 +19,7 @@ from torch import nn
 from torchvision import models
 
 from ..core import one_line
-from ..files import stand_in, writable_folder
+from ..files import full_path, stand_in, writable_folder
 from ..train import (body_of_state, check_digest, check_plain_tensor, differing_tensors,
                                  is_state_dict, most_file_bytes, read_pickled, tensors_with_nan)
 
@@ -32,7 +33,8 @@ _INPUT = Path('/kaggle/input')
 def _places(file:Path) -> Iterator[Path]:
     "Where on this machine weights may lie that PyTorch's cache would keep as `file`."
     yield file
-    yield stand_in(file.parent)/file.name
+    with suppress(OSError):     # a user without a home
+        yield stand_in(file.parent)/file.name
     for depth in range(1, 6):
         yield from _INPUT.glob('*/'*depth + file.name)
 
@@ -101,47 +103,48 @@ def arch_name(
     return getattr(arch, '__name__', type(arch).__name__)
 
 # %% ../../nbs/nets/01_weights.ipynb #fe2354ba
-def _arch_in(header) -> str: # '' where none is said
-    "The architecture's name in the header of an export."
+def _facts_in(header) -> dict: # empty where it says nothing
+    "What the header of an export says: the architecture's name, how tiles were normalised, and more."
     try:
-        return str(json.loads(header['__metadata__']['planet_course'])['arch'])
-    except (KeyError, TypeError, ValueError): return ''
+        facts = json.loads(header['__metadata__']['planet_course'])
+    except (KeyError, TypeError, ValueError): return {}
+    return facts if isinstance(facts, dict) else {}
 
 # %% ../../nbs/nets/01_weights.ipynb #dd21b027
-def _read_safe(file:Path) -> tuple[dict, str]: # tensors, and the architecture's name in an export of ours
+def _read_safe(file:Path) -> tuple[dict, dict]: # tensors, and what an export of ours says of them
     "Read a .safetensors file. Raises `ValueError` if it is damaged."
     from safetensors.torch import load
     content = file.read_bytes()     # not mapped: a mapped file that shrinks ends the process
     size = int.from_bytes(content[:8], 'little')
     try:
-        return load(content), _arch_in(json.loads(content[8:8 + size]))
+        return load(content), _facts_in(json.loads(content[8:8 + size]))
     except Exception as e: raise ValueError(f'{file} is damaged: {one_line(str(e))[:120]}') from e
 
 # %% ../../nbs/nets/01_weights.ipynb #b6c1b077
-def _read_pth(file:Path, most:int) -> tuple[dict, str]: # a state dict, and the architecture's name in a stage
+def _read_pth(file:Path, most:int) -> tuple[dict, dict]: # a state dict, and what a stage says of it
     "Read a state dict, or the one in a stage. Raises `ValueError` for what is neither, or damaged."
     state = read_pickled(file, most, 'a file of weights')
-    if not isinstance(state, dict) or not isinstance(state.get('model'), dict): return state, ''
+    if not isinstance(state, dict) or not isinstance(state.get('model'), dict): return state, {}
     try:
         check_digest(state)
     except (ValueError, RecursionError) as e: raise ValueError(f'{file} is damaged: {e}.') from e
     facts = state.get('facts')
-    return state['model'], str(facts.get('arch', '')) if isinstance(facts, dict) else ''
+    return state['model'], facts if isinstance(facts, dict) else {}
 
 # %% ../../nbs/nets/01_weights.ipynb #b3a1d38b
 def _read_weights(
     file:str|Path,  # a state dict, .pth or .safetensors; a stage; an export
     most:int,       # bytes that it may have
-) -> tuple[dict, str]: # tensors, floats as fp32; the name of the architecture, '' where the file does not say
+) -> tuple[dict, dict]: # tensors, floats as fp32; what the file says of them: `arch`, `stats`, and more
     "Read a file of weights. Raises `FileNotFoundError`, or `ValueError` for what is none."
     ask = 'Give a file of weights, .pth or .safetensors; pretrained=True takes those of torchvision.'
     if not isinstance(file, (str, Path)): raise TypeError(f'weights is a {type(file).__name__}. {ask}')
-    file = Path(file).expanduser()
+    file = full_path(file)
     if not file.exists(): raise FileNotFoundError(f'no weights at {file}. {ask}')
     if not file.is_file(): raise ValueError(f'{file} is no plain file. {ask}')
     with open(file, 'rb') as f:
         safe = f.read(9)[8:] == b'{' and file.stat().st_size <= most
-    state, arch = _read_safe(file) if safe else _read_pth(file, most)
+    state, facts = _read_safe(file) if safe else _read_pth(file, most)
     if not is_state_dict(state):
         keys = f' with {one_line(", ".join(map(str, state)))[:100]}' if isinstance(state, dict) else ''
         raise ValueError(f'{file} holds a {type(state).__name__}{keys}, no state dict. Whoever has the '
@@ -150,7 +153,7 @@ def _read_weights(
         check_plain_tensor(v, f'{file}: {k}')
     broken = tensors_with_nan(state)
     if broken: raise ValueError(f'{file} has NaN in {one_line(", ".join(broken))}.')
-    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, arch
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, facts
 
 # %% ../../nbs/nets/01_weights.ipynb #a7d5295d
 _old_densenet = re.compile(r'(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)')   # in its files
@@ -187,7 +190,7 @@ def load_file(
     model:nn.Module, # the whole network, as its function made it
     body:nn.Module,  # the part of `model` that is kept, see `create_body`
     name:str,        # what the network is called, for messages
-) -> str:            # what was loaded, to print
+) -> tuple[str, dict]: # what was loaded, to print; what a stage or an export says of itself
     """Load a file of weights into a network, or into its body if the file is a stage or an export of ours.
 
     Raises `FileNotFoundError`, `TypeError`, or `ValueError` for a file that is none, is damaged or does
@@ -200,10 +203,11 @@ def load_file(
         name: what the network is called, for messages
 
     Returns:
-        what was loaded, to print
+        what was loaded, to print; what a stage or an export says of itself
     """
-    state, arch = _read_weights(file, most_file_bytes(model))
-    return _load_into(model, body, state, arch, name, Path(file))
+    state, facts = _read_weights(file, most_file_bytes(model))
+    arch = str(facts.get('arch', ''))
+    return _load_into(model, body, state, arch, name, Path(file)), facts
 
 # %% ../../nbs/nets/01_weights.ipynb #fa1d34d3
 _PATIENCE = 10  # seconds without an answer, then the next place is asked

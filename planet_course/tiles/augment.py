@@ -370,20 +370,43 @@ class Transforms:
 
     def __post_init__(self): _check_settings(self)
 
-    def sample(self, n:int, h:int, w:int, generator:torch.Generator|None=None) -> TfmParams:
-        "Draw the parameters of `n` tiles of `h` x `w` pixels on the CPU; `generator` None: torch's own."
+    def sample(self,
+        n:int,                              # tiles in the batch
+        h:int,                              # their height, px
+        w:int,                              # and their width, px
+        generator:torch.Generator|None=None,# where random numbers come from; None: PyTorch's own
+    ) -> TfmParams:
+        """Draw the parameters of a batch, on the CPU.
+
+        Parameters:
+            n: tiles in the batch
+            h: their height, px
+            w: and their width, px
+            generator: where random numbers come from; None: PyTorch's own
+        """
         return _draw_params(self, _uniform(n, generator), h, w)
 
     @torch.no_grad()
-    def apply(self, xb:Tensor, params:TfmParams) -> Tensor:
-        "`xb` (n, 3, h, w), bytes or floats in [0, 1], changed as `params` say: float32, new if from bytes."
+    def apply(self,
+        xb:Tensor,          # a batch, (n, 3, h, w), uint8 or float in [0, 1]
+        params:TfmParams,   # as `sample` drew them, for as many tiles
+    ) -> Tensor:
+        """The batch changed as `params` say: float32, new if from bytes.
+
+        Parameters:
+            xb: a batch, (n, 3, h, w), uint8 or float in [0, 1]
+            params: as `sample` drew them, for as many tiles
+        """
         _check_batch(xb, params)
         out = _transform_batch(xb, params)
         for f in self.xtra_tfms:
             out = _run_extra(f, out)
         return out.clone() if self.xtra_tfms else out       # an extra may keep what it returned
 
-    def __call__(self, xb:Tensor, generator:torch.Generator|None=None) -> Tensor:
+    def __call__(self,
+        xb:Tensor,                          # a batch, (n, 3, h, w), uint8 or float in [0, 1]
+        generator:torch.Generator|None=None,# where random numbers come from; None: PyTorch's own
+    ) -> Tensor:
         "Draw parameters for `xb` and apply them."
         return self.apply(xb, self.sample(len(xb), *xb.shape[-2:], generator))
 

@@ -6,9 +6,9 @@
 __all__ = ['TileCache', 'clear_cache']
 
 # %% ../../nbs/tiles/02_cache.ipynb #d049d4ae
-import errno, hashlib, os, re, shutil, time, warnings
+import errno, hashlib, os, re, shutil, threading, time, warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Callable, Iterator
@@ -18,17 +18,17 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from ..core import explained_stop, progress as progress_bar
+from ..core import explained_stop, one_line, progress as progress_bar
 from ..device import free_memory
 from ..files import staged, stand_in, writable_folder
 from .image import (decode, NamedBytes, naming_the_picture, open_source, PictureRefused,
-                                       RGB, tile_size, TileFormat, TileSize)
+                                       RGB, stored_size, tile_size, TileFormat, TileSize)
 
 # %% ../../nbs/tiles/02_cache.ipynb #f2d3bbae
 def _no_room(folder:Path, nbytes:int, why:str) -> OSError:
-    return OSError(f'the tile cache takes {nbytes/1e9:.1f} GB, and {folder} {why}. '
-                   f'Free some space (clear_cache({str(folder)!r}) removes old caches), or choose a '
-                   'smaller size.')
+    return OSError(one_line(f'the tile cache takes {nbytes/1e9:.1f} GB, and {folder} {why}. '
+                            f'Free some space (clear_cache({str(folder)!r}) removes old caches), or choose a '
+                            'smaller size.'))
 
 def _check_room(folder:Path, nbytes:int) -> None:
     "Raises `OSError` if the disk has too little room for a file of `nbytes`."
@@ -82,6 +82,21 @@ def _read(file:str) -> tuple[NamedBytes, list[int]]:
     steady = _stats(before) == _stats(after) and len(contents) == after.st_size
     return contents, _stats(after) if steady else [0]*4
 
+# %% ../../nbs/tiles/02_cache.ipynb #90979ae9
+_large_file = 2**25     # bytes
+_one_large = threading.Lock()
+
+@contextmanager
+def _in_turn(file:str) -> Iterator[None]:
+    "Around what reads a file whole: a large one by one thread at a time. Raises `ValueError` as `_read`."
+    nbytes = _stats_now([file])[0, 0]       # 0 where there is no file: reading it will say why
+    if nbytes <= _large_file:
+        yield
+    else:
+        with _one_large:
+            stored_size(file)
+            yield
+
 # %% ../../nbs/tiles/02_cache.ipynb #33364b6f
 def _digest(contents:bytes) -> bytes:
     return hashlib.blake2b(contents, digest_size=16).digest()
@@ -90,9 +105,10 @@ def _digest(contents:bytes) -> bytes:
 def _digest_of(file:str) -> tuple[bytes, list[int]]:
     "Digest and stats of a tile; b'' for what cannot be read."
     try:
-        contents, stats = _read(file)
+        with _in_turn(file):
+            contents, stats = _read(file)
+            return _digest(contents), stats
     except ValueError: return b'', [0]*4
-    return _digest(contents), stats
 
 # %% ../../nbs/tiles/02_cache.ipynb #efe40662
 def _in_order(work:Callable, files:list[str], workers:int, says:str, progress:bool) -> Iterator:
@@ -108,8 +124,9 @@ def _in_order(work:Callable, files:list[str], workers:int, says:str, progress:bo
 def _decoded(file:str, size:TileSize) -> tuple[Tensor, bytes, list[int]]|ValueError:
     "A tile, its digest and its stats; or why it cannot be read."
     try:
-        contents, stats = _read(file)
-        return decode(contents, size), _digest(contents), stats
+        with _in_turn(file):
+            contents, stats = _read(file)
+            return decode(contents, size), _digest(contents), stats
     except ValueError as e: return e
 
 # %% ../../nbs/tiles/02_cache.ipynb #5418317c
@@ -284,7 +301,7 @@ def _locked(folder:Path):
     try:
         return lock.acquire(timeout=0)
     except Timeout:
-        print(f'another process makes a tile cache in {folder}: waiting for it')
+        print(one_line(f'another process makes a tile cache in {folder}: waiting for it'))
     return lock.acquire()
 
 # %% ../../nbs/tiles/02_cache.ipynb #4c957ae2
@@ -310,8 +327,9 @@ def _find_or_build(cache:TileCache, file:Path, progress:bool) -> Tensor:
                 _build(cache, file, progress)
                 tiles = _find(cache, file, progress)
         if tiles is not None: return tiles
-    raise OSError(f'tiles in {os.path.dirname(cache.files[0])} change while they are read. Build the cache '
-                  'again when nobody writes to them.')
+    where = one_line(os.path.dirname(cache.files[0]))
+    raise OSError(f'tiles in {where} change while they are read. Build the cache again when nobody writes to '
+                  'them.')
 
 # %% ../../nbs/tiles/02_cache.ipynb #fbe8adf2
 def _read_ahead(file:Path) -> None:
@@ -350,13 +368,14 @@ def _places(folder:Path) -> list[Path]:
 # %% ../../nbs/tiles/02_cache.ipynb #e4bac8ce
 def _clear(place:Path) -> int:  # bytes freed
     "Remove the cache files in a folder, or say why not."
+    shown = one_line(str(place))
     try:
         lock = FileLock(place/'.lock').acquire(timeout=0)
     except Timeout:
-        print(f'{place}: nothing removed: a tile cache is being made there. Try again when it is done')
+        print(f'{shown}: nothing removed: a tile cache is being made there. Try again when it is done')
         return 0
     except OSError as e:
-        print(f'{place}: nothing removed: it cannot be written to ({e.strerror})')
+        print(f'{shown}: nothing removed: it cannot be written to ({e.strerror})')
         return 0
     with lock:
         found = _cache_files(place)
@@ -364,7 +383,7 @@ def _clear(place:Path) -> int:  # bytes freed
         for f in found:
             shutil.rmtree(f) if f.is_dir() else f.unlink()
     whole = sum(f.suffix == '.u8' for f in found)
-    print(f'{place}: {freed/1e6:,.1f} MB freed, {whole} cache file{"s"*(whole != 1)} removed')
+    print(f'{shown}: {freed/1e6:,.1f} MB freed, {whole} cache file{"s"*(whole != 1)} removed')
     return freed
 
 # %% ../../nbs/tiles/02_cache.ipynb #f97fdfd3
@@ -381,9 +400,10 @@ def clear_cache(
     Returns:
         bytes freed
     """
-    if not Path(folder).is_dir(): raise FileNotFoundError(f'no data folder at {folder}: nothing was removed.')
+    shown = one_line(str(folder))
+    if not Path(folder).is_dir(): raise FileNotFoundError(f'no data folder at {shown}: nothing was removed.')
     places = _places(Path(folder))
     if not places:
-        print(f'{folder}: nothing removed: no cache files there, nor in its .tiles. If databunch was given '
+        print(f'{shown}: nothing removed: no cache files there, nor in its .tiles. If databunch was given '
               'cache_folder=, clear that')
     return sum(map(_clear, places))

@@ -21,6 +21,7 @@ from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from ..core import one_line
 from ..device import trim_memory
 from ..files import PICTURE_FORMATS
 
@@ -99,16 +100,20 @@ def _why_unreadable(file:str|Path|bytes|Image.Image, error:Exception) -> str:
 
 # %% ../../nbs/tiles/01_image.ipynb #af7e23c1
 class NamedBytes(bytes):
-    "The bytes of a file, and its name for an error."
-    name: str
+    """The bytes of a file, and its name for an error.
+
+    Attributes:
+        name: of the file, or what else an error is to call it
+    """
+    name: str       # of the file, or what else an error is to call it
 
 # %% ../../nbs/tiles/01_image.ipynb #4ae4d69c
 def _name(file:str|Path|bytes|Image.Image) -> str:
-    if isinstance(file, NamedBytes): return file.name
-    return f'a picture of {len(file)} bytes' if isinstance(file, bytes) else str(file)
+    if isinstance(file, NamedBytes): return one_line(file.name)
+    return f'a picture of {len(file)} bytes' if isinstance(file, bytes) else one_line(str(file))
 
 def _cannot_read(file:str|Path|bytes|Image.Image, error:Exception) -> ValueError:
-    return ValueError(f'cannot read {_name(file)}: {_why_unreadable(file, error)}.')
+    return ValueError(one_line(f'cannot read {_name(file)}: {_why_unreadable(file, error)}.'))
 
 # %% ../../nbs/tiles/01_image.ipynb #e5b28d3a
 def _at_once(file:str, flags:int) -> int:

@@ -284,6 +284,12 @@ def body_of_state(
         if ours and 0 < len(inside) < len(state): return maker, inside
     return '', {}
 
+# %% ../../nbs/train/04_checkpoint.ipynb #0f91c7ec
+def _arch_to_type(arch:str) -> str:
+    "What to type for a network: one of torchvision's by its name, else the function that made it."
+    from torchvision import models
+    return repr(arch) if arch in models.list_models(models) else arch
+
 # %% ../../nbs/train/04_checkpoint.ipynb #60c68d41
 def _check_fits(file:Path, state:dict, model:nn.Module, facts:dict) -> None:
     "Raises `ValueError` that names what differs, and says how the body may be taken over all the same."
@@ -294,10 +300,13 @@ def _check_fits(file:Path, state:dict, model:nn.Module, facts:dict) -> None:
     if not differ: return
     maker = body_of_state(state['model'])[0]
     arch = theirs.get('arch')
-    take = f' To take its body over, with a new end: {maker}(data, {arch!r}, weights={str(file)!r}).'
     known = maker and isinstance(arch, str) and arch.isidentifier()
+    take = ''
+    if known:
+        call = f'{maker}(data, {_arch_to_type(arch)}, weights={str(file)!r})'
+        take = f' To take its body over, with a new end: {call}.'
     raise ValueError(f'{file} does not fit this learner: {"; ".join(differ)}. Build the learner as it was '
-                     f'when the file was saved.{take if known else ""}')
+                     f'when the file was saved.{take}')
 
 # %% ../../nbs/train/04_checkpoint.ipynb #314fefd7
 def load_state(

@@ -23,8 +23,8 @@ from .scoring import (activation_of, check_data_fits, check_loader_fits, check_l
                                          with_tensors_on)
 from .finder import find_rate
 from .metrics import check_thresh
-from .optimizer import (adamw, HeldCtrlC, memory_for, model_summary, optimizer_memory,
-                                           set_trainable)
+from .optimizer import (adamw, check_data, check_model, HeldCtrlC, memory_for,
+                                           model_summary, optimizer_memory, set_trainable)
 from .recorder import missing_name, Recorder
 from .schedule import lr_range, LRSuggestion, one_cycle
 from .steps import Callback, new_scaler, run_fit, TrainingStep
@@ -68,10 +68,12 @@ class Learner(TrainingStep):
         arch:str='',                        # the architecture's name, kept in saved files
         activation:str|Callable|None=None,  # logits -> probabilities; by default see `activation_of`
     ):
+        check_data(data)
+        check_model(model)
         self.model = model.to(data.device)
         self.device = torch.device(data.device)
         self._data = data
-        self.loss_func = loss_func or data.loss_func
+        self.loss_func = loss_func or getattr(data, 'loss_func', None)
         self.metrics = metrics
         self.layer_groups = list(layer_groups or [model])
         self.callbacks = list(callbacks)
@@ -374,8 +376,8 @@ def _look_over(learn) -> None:
         learn.metrics = [learn.metrics]
     if list(map(id, scored_by())) == list(map(id, learn._looked_over)): return
     learn.thresh = check_thresh(learn.thresh, len(getattr(learn.data, 'classes', ())))
-    learn.loss_func = with_tensors_on(learn.loss_func, learn.device)
     check_loss(learn)
+    learn.loss_func = with_tensors_on(learn.loss_func, learn.device)
     for metric in learn.metrics:
         check_metric(learn, metric)
     learn.metrics = [with_tensors_on(metric, learn.device) for metric in learn.metrics]

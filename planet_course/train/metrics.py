@@ -82,8 +82,18 @@ def _thresh_on(logits:Tensor, thresh) -> Tensor: # 0-d or (c,), where the logits
     return there.to(logits.device)
 
 # %% ../../nbs/train/01_metrics.ipynb #3514e290
-def check_multilabel(logits:Tensor, targs:Tensor, thresh:float|Tensor=.5) -> None:
-    "Raise `ValueError` unless both are (n, c) with n > 0, and the threshold is a probability."
+def check_multilabel(
+    logits:Tensor,          # raw model outputs, shape (n, c), n 1 or more
+    targs:Tensor,           # 0/1 targets, shape (n, c)
+    thresh:float|Tensor=.5, # probability in (0, 1), one or one a label, shape (c,)
+) -> None:
+    """Raise `ValueError` unless both are (n, c) with n > 0, and the threshold is a probability.
+
+    Parameters:
+        logits: raw model outputs, shape (n, c), n 1 or more
+        targs: 0/1 targets, shape (n, c)
+        thresh: probability in (0, 1), one or one a label, shape (c,)
+    """
     _check_shapes(logits, targs)
     _thresh_on(logits, thresh)
 

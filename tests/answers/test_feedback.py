@@ -1,5 +1,5 @@
 """What a correction says and to whom; files of corrections that many write, people edit and disks cut short."""
-import csv, os, subprocess, sys
+import csv, os, resource, signal, subprocess, sys
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -74,10 +74,26 @@ def test_a_full_disk_leaves_no_half_record(tmp_path, monkeypatch, begun):
     def full(_): raise OSError(28, 'No space left on device')
     with monkeypatch.context() as m:
         m.setattr(os, 'fsync', full)
-        with pytest.raises(OSError, match='No space'): add_correction(file, '7/2.jpg', 'clear', 'haze')
+        with pytest.raises(OSError, match=f'no room for {file} .No space'): add_correction(file, '7/2.jpg', 'clear', 'haze')
     assert file.read_bytes() == before
     add_correction(file, '7/3.jpg', 'clear', 'haze')
     assert read_corrections(file, ['clear', 'haze']).image_name.tolist() == ['7/1.jpg']*begun + ['7/3.jpg']
+
+
+@pytest.mark.parametrize('room', [0, 10])
+def test_a_file_that_may_not_grow(tmp_path, room):
+    "By nothing, or by less than a record: the error names the file, which stays as it was."
+    file = tmp_path/'fixes.csv'
+    add_correction(file, '7/1.jpg', 'clear', 'haze')
+    before, (soft, hard) = file.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + room, hard))
+    try:
+        with pytest.raises(OSError, match=f'no room for {file} .*Free some space'): add_correction(file, '7/2.jpg', 'clear', 'haze')
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, old)
+    assert file.read_bytes() == before
 
 
 @pytest.mark.parametrize('text', ['a\rb', 'a\nb', 'a\x1b[2Jb', 'a\udcffb', 'a\u2028b', 'a\0b'])
@@ -158,3 +174,11 @@ def test_corrections_of_one_label(tiles):
     fixes = pd.DataFrame(dict(image_name=['train_0', 'train_1'], actual=lists.classes[:1]*2))
     data = with_corrections(lists, fixes).databunch(bs=2, device='cpu')
     assert data.train_ds.labels.count(lists.classes[0]) >= 2 and data.one_batch()[1].ndim == 1
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='a system without named pipes')
+def test_a_pipe_is_no_file_of_corrections(tmp_path):
+    "It has nothing to say until somebody writes to it."
+    os.mkfifo(tmp_path/'pipe')
+    with pytest.raises(FileExistsError, match='no plain file'): add_correction(tmp_path/'pipe', '7/1.jpg', 'clear', 'haze')
+    with pytest.raises(FileNotFoundError, match='no plain file at .*pipe'): read_corrections(tmp_path/'pipe', ['clear', 'haze'])

@@ -10,10 +10,10 @@ from fake_kaggle import FakeKaggle, token
 from small import bunch, little
 from torchvision import models
 
-from planet_course.answers import export_model, predict, Predictor, submission, submit_to_kaggle, tta
+from planet_course.answers import export_model, predict, Predictor, submission, submit as submit_module, submit_to_kaggle, tta
+from planet_course import get
 from planet_course.core import imagenet_stats
 from planet_course.data import ImageList, Loader, TileSource
-from planet_course.get import kaggle as kaggle_module
 from planet_course.get import BadCredentialsError, DataError, download, FileGoneError, OfflineError, RateLimitedError, RulesNotAcceptedError
 from planet_course.nets import create_cnn
 from planet_course.train import Learner
@@ -131,14 +131,13 @@ def test_handing_in(kaggle, handed_in, capfd):
     assert 'public 0.9313, private 0.9296' in said and token not in said
 
 
-def test_an_upload_tells_no_password(kaggle, handed_in, tmp_path, monkeypatch):
+def test_an_upload_tells_no_password(kaggle, handed_in, tmp_path):
     "What .netrc holds for the host is not sent; an address without https gets nothing, and is not shown."
     (tmp_path/'.netrc').write_text('machine 127.0.0.1 login me password secret\n')
     (tmp_path/'.netrc').chmod(0o600)
     submit_to_kaggle(handed_in, 'x')
     assert [entry['auth'] for entry in kaggle.asked('upload')] == ['']
-    place = SimpleNamespace(create_url='http://example.org/put?Signature=1', token='t')
-    monkeypatch.setattr(kaggle_module, '_ask_about_submissions', lambda *args, **kwargs: place)
+    kaggle.fault('StartSubmissionUpload', dict(body=b'{"createUrl": "http://example.org/put?Signature=1", "token": "t"}', json=True))
     with pytest.raises(DataError, match='without https') as e: submit_to_kaggle(handed_in, 'x')
     assert 'Signature' not in str(e.value)
 
@@ -166,9 +165,15 @@ def test_a_score_that_cannot_be_asked_for(kaggle, handed_in, capsys, status):
     ('CreateSubmission', dict(status=503), OfflineError, 'receipt'),
     ('StartSubmissionUpload', dict(status=404), FileGoneError, 'competition'),
     ('StartSubmissionUpload', dict(status=400), DataError, 'answers 400'),
+    ('CreateSubmission', dict(body=b'{}', json=True), OfflineError, 'receipt'),
+    ('CreateSubmission', dict(body=b'{"ref": "abc"}', json=True), OfflineError, 'receipt'),
+    ('CreateSubmission', dict(body=b'{"ref": -3}', json=True), OfflineError, 'receipt'),
+    ('StartSubmissionUpload', dict(body=b'{"createUrl": "https://[::1", "token": "x"}', json=True), OfflineError, 'an address'),
+    ('upload', dict(slow_head=.001), OfflineError, 'no whole answer'),
     ('upload', dict(status=503), OfflineError, 'receipt for the upload')])
-def test_what_kaggle_may_answer(kaggle, handed_in, capfd, call, ill, kind, says):
+def test_what_kaggle_may_answer(kaggle, handed_in, capfd, monkeypatch, call, ill, kind, says):
     "The kind, a page to open, a line to type, no secret; and nothing is ever handed in twice."
+    if 'slow_head' in ill: monkeypatch.setattr(download, '_PATIENCE', 1)
     kaggle.fault(call, ill)
     with pytest.raises(DataError, match=says) as e: submit_to_kaggle(handed_in, 'x')
     shown = str(e.value) + ''.join(capfd.readouterr())
@@ -178,10 +183,45 @@ def test_what_kaggle_may_answer(kaggle, handed_in, capfd, call, ill, kind, says)
     assert len(kaggle.asked('CreateSubmission')) <= 1 and len(kaggle.submissions) <= 1
 
 
+@pytest.mark.parametrize('ill', [dict(endless=True), dict(drip=.02), dict(says={'Content-Encoding': 'gzip'}), dict(cut=10)], ids=str)
+def test_what_comes_back_for_an_upload_is_not_read(kaggle, handed_in, ill):
+    kaggle.fault('upload', ill)
+    assert submit_to_kaggle(handed_in, 'x').status == 'complete' and len(kaggle.asked('upload')) == 1
+    assert kaggle.asked('upload')[0]['sent'] < (100 if 'drip' in ill else 1 << 24)
+
+
+@pytest.mark.parametrize('bad', ['abc', '0,9313', 'nan', '1e999', [1]])
+def test_a_score_that_is_no_number(kaggle, handed_in, capsys, bad):
+    "It is handed in, and a line says where to look."
+    kaggle.scores = [dict(status='COMPLETE', publicScore=bad, privateScore='0.9')]
+    assert submit_to_kaggle(handed_in, 'x') == ('pending', None, None, 1001)
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith('submission 1001 is handed in: the score could not be had') and '/submissions' in said
+
+
+def test_a_receipt_that_is_packed(kaggle, handed_in):
+    "It may have arrived, so the error does not ask for the same line again."
+    kaggle.fault('CreateSubmission', dict(status=200, headers={'Content-Encoding': 'gzip'}))
+    with pytest.raises(DataError) as e: submit_to_kaggle(handed_in, 'x')
+    assert 'whether it has arrived' in e.value.then and 'same line' not in e.value.then
+
+
 def test_an_upload_that_breaks_once(kaggle, handed_in):
     kaggle.fault('upload', dict(status=503), {})
     kaggle.fault('GetSubmission', dict(status=502), {})
     assert submit_to_kaggle(handed_in, 'x').status == 'complete' and len(kaggle.submissions) == 1
+
+
+@pytest.mark.parametrize('where, left', [('_put', 'nothing is handed in'), ('hand_in', 'whether it is handed in'), ('sleep', 'submission 1001 is handed in')])
+def test_ctrl_c_says_in_a_line_whether_it_is_handed_in(kaggle, handed_in, monkeypatch, where, left):
+    def pressed(*args): raise KeyboardInterrupt
+    home = {'_put': submit_module, 'hand_in': get, 'sleep': submit_module.time}[where]
+    with monkeypatch.context() as m:
+        m.setattr(home, where, pressed)
+        if where == '_put': m.setattr(get, 'in_time', lambda action, more: action())    # another thread gets no Ctrl-C
+        with pytest.raises(KeyboardInterrupt) as e: submit_to_kaggle(handed_in, 'x')
+    line, = e.value._render_traceback_()
+    assert line == str(e.value) and line.startswith('stopped') and left in line and ('/submissions' in line or 'again' in line)
 
 
 def test_a_file_that_kaggle_cannot_score(kaggle, handed_in):

@@ -1,9 +1,9 @@
 """Boxes and points, and all that lies in a picture, where the chapter does not show them: odd sizes, test tiles, what must be refused."""
-import json
+import json, os, subprocess, sys
 
 import pytest
 import torch
-from conftest import shared
+from conftest import root, shared
 
 from planet_course.tiles import decode, get_transforms
 from planet_course.device import seed_everything
@@ -113,18 +113,32 @@ def test_boxes_that_a_set_loses_are_counted_in_one_line(scene, capsys):
     assert out.count('beside the square that is cut out, dropped: 6, of') == 1 and (labels > 0).sum() == 2
 
 
-@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
-def test_annotations_are_read_as_they_are_written(tmp_path, encoding, monkeypatch):
-    "Whatever the locale: json says by its first bytes how it is written."
-    import locale
-    monkeypatch.setattr(locale, 'getencoding', lambda: 'cp1252')
+def test_annotations_are_read_as_they_are_written(tmp_path):
+    "Whatever the locale, here one that knows ASCII alone: json says by its first bytes how it is written."
     found = dict(images=[dict(id=1, file_name='été.png')], categories=[dict(id=1, name='höhle')],
                  annotations=[dict(image_id=1, category_id=1, bbox=[1, 2, 3, 4])])
-    (tmp_path/'a.json').write_bytes(json.dumps(found, ensure_ascii=False).encode(encoding))
-    assert get_annotations(tmp_path/'a.json') == (['été.png'], [[[[2, 1, 6, 4]], ['höhle']]])
-    found['annotations'][0]['bbox'] = ['1', 'b', '3', '4']
+    encodings = 'utf-8', 'utf-8-sig', 'utf-16'
+    for encoding in encodings: (tmp_path/encoding).write_bytes(json.dumps(found, ensure_ascii=False).encode(encoding))
+    code = f'import locale; from planet_course.data import get_annotations; print(locale.getencoding(), *(ascii(get_annotations(o)) for o in {encodings}), sep="\\n")'
+    plain = os.environ | dict(LC_ALL='C', PYTHONUTF8='0', PYTHONCOERCECLOCALE='0', PYTHONPATH=str(root))
+    known, *read = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env=plain, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert 'utf' not in known.lower() and read == [ascii((['été.png'], [[[[2., 1., 6., 4.]], ['höhle']]]))]*3
+
+
+def test_an_error_of_annotations_names_the_file(tmp_path):
+    found = dict(images=[dict(id=1, file_name='a.png')], categories=[dict(id=1, name='disc')],
+                 annotations=[dict(image_id=1, category_id=1, bbox=['1', 'b', '3', '4'])])
     (tmp_path/'a.json').write_text(json.dumps(found))
     with pytest.raises(ValueError, match='a.json'): get_annotations(tmp_path/'a.json')
+
+
+def test_no_file_of_annotations(tmp_path):
+    "A pipe has nothing to say until somebody writes to it."
+    (tmp_path/'Train.json').write_text('{}')
+    if hasattr(os, 'mkfifo'):
+        os.mkfifo(tmp_path/'pipe.json')
+        with pytest.raises(FileNotFoundError, match='no plain file at .*pipe.json'): get_annotations(tmp_path/'pipe.json')
+    with pytest.raises(FileNotFoundError, match='spelled .*Train.json'): get_annotations(tmp_path/'train.json')
 
 
 def annotations(path, images, categories):

@@ -131,6 +131,21 @@ def test_an_index_in_front(place):
     with pytest.raises(ValueError, match=r'reset_index\(\)'): listed(place, df.set_index('image_name'))
 
 
+def typed(error, **names):
+    "What comes of the line that an error gives: `...` in it stands for what was given before."
+    line = re.search(r'\w+\.from_csv\(.*?\)', str(error.value))[0]
+    return eval(line.replace('...', '*given'), dict(ImageList=ImageList, **names))
+
+
+def test_the_line_to_type_is_of_a_call_that_takes_it(place):
+    "`ImageDataBunch.from_csv` has neither cols= nor header=."
+    for name, text in {'index': table(tags=tags).to_csv(), 'bare': lines(tags, head='')}.items():
+        (place/f'{name}.csv').write_text(text)
+        with pytest.raises(ValueError, match='ImageList.from_csv') as error: data.ImageDataBunch.from_csv(place, 'tiles', ' ', f'{name}.csv', suffix='.jpg')
+        found = typed(error, given=(place, f'{name}.csv', 'tiles', '.jpg'))
+        assert len(found) == n and Path(found.files[0]).name == 't0.jpg'
+
+
 # ---- which file -------------------------------------------------------------------------------------------------------------------------
 
 def test_names_that_are_spelled_otherwise(place, capsys):
@@ -142,6 +157,39 @@ def test_names_that_are_spelled_otherwise(place, capsys):
     out = capsys.readouterr().out
     assert out.count('\n') == 1 and '4 tiles are spelled otherwise on disk' in out and "'t0.jpg' is 't0.JPG'" in out
     assert len(listed(place, df.replace('t3', 't3'))) == n
+
+
+NFC, NFD = (unicodedata.normalize(form, 'übung') for form in ('NFC', 'NFD'))
+
+
+@pytest.mark.parametrize('there, named', [(NFD, NFC), (NFC, NFD), ('Tiles', 'tiles'), ('tiles', 'tiles ')])
+def test_folders_that_are_spelled_otherwise(place, there, named, capsys):
+    "Found where one can be meant, given or in the tiles' names; elsewhere the error shows it in ASCII. What checks tiles finds them there."
+    os.rename(place/'tiles', place/there)
+    df = table(tags=tags)
+    for folder, names in ((named, df.image_name), ('.', f'{named}/' + df.image_name)):
+        found = ImageList.from_df(df.assign(image_name=names), place, folder=folder, suffix='.jpg')
+        assert found.files == tuple(str(place/there/f't{i}.jpg') for i in range(n))
+        out = capsys.readouterr().out
+        assert out.count('\n') == 1 and '1 folders are spelled otherwise' in out and out.isascii()
+    (place/'bare.csv').write_text(lines(tags, head=''))
+    with pytest.raises(ValueError, match="'t0' names a tile"): ImageList.from_csv(place, 'bare.csv', named, '.jpg')
+    spelled = re.escape(f'On disk it is spelled {ascii(str(place/there))}')
+    with pytest.raises(FileNotFoundError, match=spelled): ImageList.from_folder(place/named)
+    (place/there/'labels.csv').write_text('')
+    with pytest.raises(FileNotFoundError, match=spelled[:-1]): ImageList.from_csv(place/named, 'labels.csv')
+    with pytest.raises(ValueError, match=re.escape(ascii(there))): ImageList.from_folder(place).split_by_folder(named, named)
+
+
+def test_folders_that_could_be_two(place):
+    for name in ('Tiles', 'TILES'): (place/name).mkdir()
+    os.rename(place/'tiles', place/'away')
+    with pytest.raises(FileNotFoundError, match="no tile folder at .*spelled '.*/TILES' or '.*/Tiles'"): listed(place, table(tags=tags))
+    os.rename(place/'away', place/'tiles')
+    os.rmdir(place/'Tiles')
+    os.rmdir(place/'TILES')
+    both = table(tags=tags).image_name.map('tiles/{}'.format).replace('tiles/t3', 'Tiles/t3').to_frame()
+    with pytest.raises(FileNotFoundError, match="no tile folder at .*Tiles"): ImageList.from_df(both, place, suffix='.jpg')   # what other rows mean
 
 
 def test_names_that_could_be_two_files(place):
@@ -214,6 +262,37 @@ def test_names_of_others_are_printed_in_one_line(place, capsys):
 
 
 # ---- doubles and splits -----------------------------------------------------------------------------------------------------------------
+
+evil = 'a\x1b[2J\r\nb'
+
+
+def wrong_table(text, **how): return lambda path: ((path/'t.csv').write_bytes(text), ImageList.from_csv(path, 't.csv', **how))
+
+
+@pytest.mark.parametrize('call', [
+    lambda path: ImageList.from_folder(path), lambda path: ImageList.from_folder(path/'none'), lambda path: ImageList.from_csv(path, 'none.csv'),
+    lambda path: data.get_annotations(path/'none.json'), wrong_table(b'a;b\nc;d\n'), wrong_table(b'a,b\nc,d,e\n'), wrong_table(b'PK'), wrong_table(b'\xff\xfea'),
+    wrong_table(b'a\xe9,b\n'), wrong_table(b'a,b\n1,2\n1,2,3,4\n'), wrong_table(b'a,b\nc,d\n'), wrong_table(b'a,b\nc,d\n', cols='e'), wrong_table(b'a,b\nc,d\n', folder='none'),
+    lambda path: ((path/'a.json').write_text('{}'), data.get_annotations(path/'a.json')), lambda path: ((path/'a.json').write_text('['), data.get_annotations(path/'a.json')),
+    lambda path: ((path/'tiles').mkdir(), PILImage.new('RGB', (8, 8)).save(path/'tiles/a.png'), ImageList.from_folder(path).split_by_folder()),
+], ids='empty folder table json semicolon fields excel utf-16 cp1252 tokens name column tile-folder coco broken split'.split())
+def test_errors_show_nothing_that_a_terminal_obeys(tmp_path, call, capsys):
+    "Whatever is in the name of the folder: no line of ours is more than one, or clears the screen."
+    (tmp_path/evil).mkdir()
+    with pytest.raises((ValueError, OSError)) as e: call(tmp_path/evil)
+    for text in (str(e.value), *capsys.readouterr().out.splitlines()): assert text.isprintable()
+
+
+@pytest.mark.parametrize('column', [evil, 'tags'])
+def test_headings_and_cells_show_nothing_that_a_terminal_obeys(place, column, capsys):
+    df = table(tags=[evil, 'haze'] * 6, other=tags).rename(columns={'tags': column})
+    for call in (lambda: listed(place, df, cols=column), lambda: listed(place, df, cols=evil + evil), lambda: listed(place, df).split_from_df(column),
+                 lambda: listed(place, df).split_none().label_from_df(column, classes=['haze']), lambda: listed(place, df.replace('t0', evil))):
+        with pytest.raises((ValueError, OSError)) as e: call()
+        assert str(e.value).isprintable()
+    listed(place, df).split_by_idx([0]).label_from_df(column, ' ')
+    assert all(map(str.isprintable, capsys.readouterr().out.splitlines()))
+
 
 def test_one_row_a_label(place):
     rows = table(tags=tags).assign(tags=[cell.split() for cell in tags]).explode('tags', ignore_index=True)
@@ -406,6 +485,21 @@ def test_one_column_a_label(place, capsys):
     with pytest.raises(ValueError, match="no column 'nothing'"): split.label_from_df(['clear', 'nothing'])
 
 
+@pytest.mark.parametrize('kind', [bool, int, float, str])
+def test_one_of_several_columns_of_zeros_and_ones(place, kind, capsys):
+    "Asked for without its name it is not taken without a word; the line that is printed can be typed."
+    claims = {name: [kind(int(name in cell)) for cell in tags] for name in ('clear', 'haze')}
+    split = listed(place, table(**claims, is_valid=0)).split_none()
+    split.label_from_df()
+    out = capsys.readouterr().out
+    assert out.count('\n') == 1 and "column 'clear' gives the classes" in out
+    assert eval(f'split.{out.split("write ")[1]}').classes == ['clear', 'haze']
+    split.label_from_df('clear')
+    listed(place, table(clear=claims['clear'], is_valid=0, tags=tags)).split_none().label_from_df()
+    listed(place, table(tags=tags, **claims)).split_none().label_from_df()
+    assert not capsys.readouterr().out
+
+
 @pytest.mark.parametrize('delim, cells', [(',', 'clear, primary'), (', ', 'clear, primary'), (';', ' clear ;primary; '), (' ', 'clear  primary')])
 def test_names_are_cut_without_blanks(place, delim, cells, capsys):
     found = listed(place, table(tags=[cells, 'clear'] * 6)).split_none().label_from_df(label_delim=delim)
@@ -479,6 +573,14 @@ def test_numbers_sort_as_numbers(place):
         (place/'by class'/str(i)).mkdir(parents=True)
         os.rename(place/f'tiles/t{i}.jpg', place/f'by class/{i}/t.jpg')
     assert ImageList.from_folder(place/'by class').split_none().label_from_folder().classes == list(map(str, range(n)))
+
+
+@pytest.mark.parametrize('values', [[3, 3.0, 4], ['3', '3.0', 'clear'], [[3, 'clear'], [3.0], []], [np.int64(3), np.float32(3), 4]])
+def test_a_number_in_two_ways_is_not_two_classes(place, values):
+    with pytest.raises(ValueError, match='one number and would be two classes: 3 and 3.0.*int'): labelled(place, values * 4)
+    both = ['3', '3.0', '4', 'clear']
+    assert labelled(place, values * 4, classes=both).classes == both
+    assert labelled(place, [3.0, 4.0, '3.0.1', 'B3'] * 3).classes == ['3.0', '3.0.1', '4.0', 'B3']
 
 
 def test_a_vocabulary_has_an_order(place):

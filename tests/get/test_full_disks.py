@@ -247,3 +247,18 @@ def test_two_processes_at_a_time(sample, planet, little, noise, tmp_path):
     assert sum('unpacking x.tar.7z' in text for text in said) == 1, 'unpacked twice'
     assert all(f'{folder} {tmp_path/"untar"/"planet_sample"}' in text for text in said)
     assert content(folder) == planet and is_sample(tmp_path/'untar'/'planet_sample', little, noise) and len(sample.log) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, 'sync'), reason='a system that cannot be asked')
+@pytest.mark.parametrize('get, sign', [
+    (lambda path, few: planet_data(path, 'synthetic', n=3), 'train_v2.csv'),
+    (lambda path, few: planet_data(path, put(path.parent, 'x.tgz', pack(few, '.tgz'))), 'train-jpg'),
+    (lambda path, few: untar_data(URLs.PLANET_SAMPLE, path), 'planet_sample')], ids=['drawn', 'archive', 'download'])
+def test_tiles_are_on_the_disk_before_the_name_that_says_so(get, sign, few, sample, tmp_path, monkeypatch):
+    "A power cut must not leave a folder that counts as done, and empty tiles in it."
+    steps, replace = [], os.replace
+    monkeypatch.setattr(os, 'sync', lambda: steps.append('sync'))
+    monkeypatch.setattr(os, 'replace', lambda old, new: (steps.append(Path(new).name), replace(old, new)))
+    get(tmp_path/'new', few)
+    assert steps.count('sync') == 1 and steps.index('sync') < steps.index(sign, steps.index('sync'))
+    assert not [name for name in steps[steps.index('sync'):] if name.endswith('.jpg')]

@@ -1,5 +1,5 @@
 """Kaggle: the real client against a server with faults; credentials; refusals."""
-import contextlib, hashlib, io, json, subprocess, sys
+import contextlib, hashlib, io, json, os, subprocess, sys
 from pathlib import Path
 
 import pytest
@@ -259,3 +259,11 @@ def test_credentials_that_cannot_be_any(variables, files, named, kaggle, fails, 
     lay(files, Path.home())
     error = fails(BadCredentialsError, tmp_path/'new', planet_data, tmp_path/'new', source='kaggle')
     assert named in error.what and 'secr' not in str(error) and not kaggle.log
+
+
+@pytest.mark.parametrize('name', ['kaggle.json', 'access_token'])
+def test_a_pipe_with_credentials_is_not_waited_for(name, tmp_path, fails):
+    (Path.home()/'.kaggle').mkdir(parents=True)
+    os.mkfifo(Path.home()/'.kaggle'/name)
+    error = fails(BadCredentialsError, tmp_path/'new', planet_data, tmp_path/'new', source='kaggle')
+    assert f'~/.kaggle/{name} is a pipe' in error.what

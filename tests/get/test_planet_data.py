@@ -230,6 +230,7 @@ def test_names_that_a_terminal_would_obey(few, fails, tmp_path, capfd):
         assert len(str(e.value).splitlines()) == 3 and all(line.isprintable() for line in str(e.value).splitlines())
     with pytest.raises(FileExistsError) as e: planet_data(folder, source='sample')
     assert str(e.value).isprintable()
+    assert str(DataError(name, name, 'a\x1b\r\nb')).splitlines()[2:] == [r'  Then: a\x1b\r', 'b']     # what to type may be several lines
 
 
 @pytest.fixture
@@ -268,3 +269,12 @@ def test_a_broken_link_and_a_pipe_among_the_archives(few, tmp_path):
     (folder/'gone.zip').symlink_to(tmp_path/'gone')
     os.mkfifo(folder/'pipe.7z')
     assert content(planet_data(tmp_path/'new', source=folder)) == few
+
+
+@pytest.mark.parametrize('name', ['planet_data.json', 'synthetic.json', 'train_v2.csv'])
+def test_a_pipe_for_a_note_or_a_table(name, few, tmp_path):
+    "It is none, and nobody waits for it."
+    folder = lay({old.replace('v2', 'classes') if name == 'train_v2.csv' else old: data for old, data in few.items()}, tmp_path/'mine')
+    os.mkfifo(folder/name)
+    assert planet_data(folder) == folder
+    with pytest.raises(FileExistsError): planet_data(folder, 'synthetic', n=3)

@@ -12,6 +12,7 @@ from torch import nn
 from torchvision import models
 from torchvision.models.resnet import BasicBlock, ResNet
 
+from planet_course.core import imagenet_stats
 from planet_course.data import ImageList
 from planet_course.data import SegmentationItemList
 from planet_course.nets import unet_learner
@@ -254,7 +255,7 @@ def test_what_is_no_data(tiles):
                        (items.split_by_rand_pct(), r'this ItemLists gives no batches yet. .*src.label_from_df'),
                        (items, r'this ImageList gives no batches yet. .*src.split_by_rand_pct'),
                        (there.one_batch(), 'this tuple, a batch perhaps, is no data'), (torch.zeros(2), 'this Tensor, a batch perhaps,'),
-                       (there.train_dl, 'this Loader is no data'), (models.resnet18, 'this function is no data .* create_cnn'), (None, 'this NoneType is no data')):
+                       (there.train_dl, 'this Loader is no data'), (models.resnet18, r'this function is no data .* (create_cnn|unet_learner)\(data, models'), (None, 'this NoneType is no data')):
         for make in (create_cnn, unet_learner):
             with pytest.raises(TypeError, match=match): make(odd, models.resnet18, pretrained=False)
 
@@ -281,6 +282,21 @@ def test_body_of_a_stage_or_an_export(tiles, scene, tmp_path, capsys):
     bare = tmp_path/'bare.pth'      # as fastai kept a stage without its optimizer
     torch.save(learn.model.state_dict(), bare)
     assert torch.equal(create_cnn(data(), models.mobilenet_v2, weights=bare).model[0][0][0].weight, want['0.0.weight'])
+
+
+def test_a_body_that_learned_other_colours_is_named(tiles, tmp_path, capsys):
+    "In one line with what to type, of a stage and of an export; where nothing differs or is known, none."
+    from planet_course.answers import export_model
+    there = bunch(tiles).normalize(imagenet_stats)
+    learn = create_cnn(there, models.mobilenet_v2, pretrained=False)
+    stage, export, bare = learn.save('colours'), export_model(learn, tmp_path/'model.safetensors'), tmp_path/'bare.pth'
+    torch.save(learn.model.state_dict(), bare)
+    dull, plain = bunch(tiles).normalize(((.5, .5, .5), (.25, .25, .25))), bunch(tiles)
+    capsys.readouterr()
+    for file, data, lines in ((stage, dull, 1), (export, plain, 1), (bare, plain, 0), (stage, there, 0)):
+        create_cnn(data, models.mobilenet_v2, weights=file)
+        out = capsys.readouterr().out
+        assert out.count('the body learned from other tiles: ') == lines == out.count('Make it with .normalize(imagenet_stats)'), (file, out)
 
 
 def bodies():

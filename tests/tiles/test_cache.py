@@ -325,3 +325,33 @@ def test_a_crop_that_is_no_square_has_a_file_of_its_own(files, tmp_path):
     assert len(list((tmp_path/'.tiles').glob('40x80-*.u8'))) == 2 and not torch.equal(caches[0][:], caches[1][:])
     assert torch.equal(caches[1][3], decode(files[3], crop))
     assert clear_cache(tmp_path) > 0 and not list((tmp_path/'.tiles').glob('*.u8'))
+
+
+def test_a_large_file_that_is_no_picture_is_not_read(tmp_path, monkeypatch):
+    "Its first bytes are looked at before."
+    asked = []
+    monkeypatch.setattr(cache_module, '_read', lambda file: asked.append(file) or pytest.fail('it was read whole'))
+    for i in range(3):
+        with open(tmp_path/f'{i}.jpg', 'wb') as f: f.truncate(700_000_000)
+    with pytest.raises(ValueError, match='3 of 3 tiles cannot be read(.|\n)*2.jpg: this is not a JPEG'):
+        TileCache(sorted(tmp_path.iterdir()), 32, tmp_path/'.tiles', workers=3).build()
+    assert not asked
+
+
+def test_large_files_one_after_another(files, tmp_path, monkeypatch):
+    "Read to be decoded, and read to be compared: never two in memory at once."
+    now, most = [], []
+    def slow(contents, *args):
+        now.append(1)
+        most.append(len(now))
+        time.sleep(.002)
+        now.pop()
+        return made(contents, *args)
+    for name in ('decode', '_digest'):
+        made = getattr(cache_module, name)
+        with monkeypatch.context() as m:
+            m.setattr(cache_module, '_large_file', 100, raising=False)
+            m.setattr(cache_module, name, slow)
+            cached = TileCache(files[:20], 32, tmp_path/'.tiles', workers=6)
+            assert torch.equal(cached[3], decode(files[3], 32)) and max(most) == 1
+        for file in (tmp_path/'.tiles').glob('*.u8'): file.unlink()

@@ -322,7 +322,8 @@ def test_a_wrong_metric_is_named_before_anything_is_trained(data, metric, exc, n
     learn = learner(data, metrics=[fbeta, metric])
     before = {k: v.clone() for k, v in learn.model.state_dict().items()}
     with pytest.raises(exc) as e: learn.fit(1, 1e-2)
-    assert f'metric {name} was tried' in ''.join(e.value.__notes__) and not learn.recorder.fits
+    notes = ''.join(e.value.__notes__)
+    assert f'metric {name}' in str(e.value) + notes and 'tried on two training tiles' in notes and not learn.recorder.fits
     assert all(torch.equal(v, before[k]) for k, v in learn.model.state_dict().items())
 
 
@@ -333,13 +334,57 @@ def test_a_metric_may_want_more_than_two_tiles(data, capsys):
     assert 0 < learn.recorder.fits[-1].metrics[0]['picky'] < 1
 
 
-def test_trying_metrics_changes_no_loss(data):
+def wants_text(logits, targs): raise ValueError("can't handle a mix of continuous and multilabel targets")
+
+def wants_positives(logits, targs): return 1/(targs[:, 0] == targs.shape[1]).sum().item()
+
+class Counts:
+    def reset(self): self.n = 0
+    def update(self, logits, targs): self.n += len(targs)
+    def compute(self): raise IndexError('no row for the class haze')
+
+
+@pytest.mark.parametrize('metric, exc, name', [(wants_text, ValueError, 'wants_text'), (wants_positives, ZeroDivisionError, 'wants_positives'),
+                                               (Counts(), IndexError, 'Counts')])
+def test_a_metric_of_another_library_that_cannot_work_is_named_before_anything_is_trained(data, metric, exc, name):
+    "Two tiles may be too few for it; all validation tiles are not."
+    learn = learner(data, metrics=[fbeta, metric])
+    before = {k: v.clone() for k, v in learn.model.state_dict().items()}
+    with pytest.raises(exc) as e: learn.fit(1, 1e-2)
+    assert f'metric {name} raised this' in e.value.__notes__[0] and 'all validation tiles before the first step; nothing was trained' in e.value.__notes__[1]
+    assert not learn.recorder.fits and all(torch.equal(v, before[k]) for k, v in learn.model.state_dict().items())
+
+
+@pytest.mark.parametrize('odd', [lambda logits, targs: logits.max() < 3, lambda logits, targs: logits.max() > 3])
+def test_a_metric_that_dislikes_a_networks_first_answers_is_not_refused(data, odd):
+    "Or that dislikes random ones: it is refused when it has no answer for either."
+    asked = []
+    def fussy(logits, targs):
+        asked.append(len(targs))
+        if len(asked) < 4 and (len(targs) < 5 or odd(logits, targs)): raise RuntimeError('not these')
+        return targs.mean()
+    learn = learner(data, metrics=[fussy])
+    learn.fit(1, 1e-2)
+    assert learn.recorder.fits and asked[:2] == [2, len(data.valid_ds)]
+
+
+def test_an_error_of_a_metric_after_an_epoch_is_named(data):
+    asked = []
+    def tires(logits, targs):
+        asked.append(1)
+        return targs.mean() if len(asked) < 2 else 1/0
+    with pytest.raises(ZeroDivisionError) as e: learner(data, metrics=[tires]).fit(1, 1e-2)
+    assert e.value.__notes__ == ['metric tires raised this.']
+
+
+@pytest.mark.parametrize('metric', [fbeta, picky])
+def test_trying_metrics_changes_no_loss(data, metric):
     def losses(**settings):
         torch.manual_seed(0)
         learn = learner(data, **settings)
         learn.fit(2, 1e-2)
         return learn.recorder.fits[-1].losses
-    assert losses(metrics=[fbeta]) == losses()
+    assert losses(metrics=[metric]) == losses()
 
 
 def test_one_tile_in_a_batch(tiles):
@@ -453,6 +498,25 @@ def test_a_loss_for_one_label_is_named_where_tiles_have_several(capsys):
     assert 'CrossEntropyLoss is for one label a tile' in capsys.readouterr().out
     Learner(SimpleNamespace(kind=Kind('softmax'), **facts), net(3), nn.CrossEntropyLoss())
     assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize('given, said', [
+    (dict(model='resnet18'), r"create_cnn\(data, 'resnet18'\)"), (dict(model=net), r'net makes a network, .*Learner\(data, net\(...\)\)'),
+    (dict(model=nn.Linear), 'Linear makes a network'), (dict(model=None), 'a NoneType is no network'),
+    (dict(metrics=nn.L1Loss), r'L1Loss is a class, and no metric yet: L1Loss\(\) makes one'), (dict(metrics=[fbeta, partial(nn.L1Loss)]), 'L1Loss is a class'),
+    (dict(metrics='fbeta'), "'fbeta' is no metric"), (dict(metrics={'f2': fbeta}), 'is no metric'),
+    (dict(loss_func='bce'), r"'bce' is no loss: .* such as nn.BCEWithLogitsLoss\(\)"), (dict(loss_func=nn.BCEWithLogitsLoss), r'BCEWithLogitsLoss\(\) makes one')])
+def test_what_no_learner_can_be_made_of_is_named(data, given, said):
+    with pytest.raises(TypeError, match=said): Learner(data, **{'model': net(data.c), **given})
+
+
+def test_lists_that_give_no_batches_are_no_data(data):
+    "For a learner, and as its new data."
+    with pytest.raises(TypeError, match=r'this LabelLists gives no batches yet.*src.transform\(size=128\).databunch\(\)'): Learner(data.lists, net(data.c))
+    with pytest.raises(TypeError, match=r'this Sequential is no data .*Learner\(data, net\)'): Learner(net(data.c), data)
+    with pytest.raises(TypeError, match='LabelLists gives no batches yet'): learner(data).data = data.lists
+    silent = SimpleNamespace(device='cpu', classes=list('abc'), train_dl=[], valid_dl=None)
+    with pytest.raises(TypeError, match='None is no loss'): Learner(silent, net(3))
 
 
 @pytest.mark.parametrize('targs, name', [(None, 'NoneType'), ((torch.zeros(2, 4), torch.zeros(2)), 'tuple')])

@@ -393,6 +393,14 @@ def test_what_to_type_for_another_network(tmp_path):
     assert f"To take its body over, with a new end: create_cnn(data, 'resnet18', weights={str(file)!r})" in str(e.value)
 
 
+def test_a_network_of_ones_own_is_typed_without_quotes(tmp_path):
+    "The line that takes its body over gives the function: its name alone is no network of torchvision."
+    net = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3)), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)))
+    file = Learner(data(tmp_path), net, arch='tiny').save('own')
+    with pytest.raises(ValueError) as e: small(tmp_path).load('own')
+    assert f'create_cnn(data, tiny, weights={str(file)!r})' in str(e.value)
+
+
 full = '''
     import resource, sys
     from pathlib import Path
