@@ -12,7 +12,8 @@ from .device import default_device as default_device, keep_freed_memory as keep_
 from .device import seed_everything as seed_everything
 from .files import planet_folder as planet_folder, writable_folder as writable_folder
 from .get import planet_data as planet_data, planet_synthetic as planet_synthetic, untar_data as untar_data
-from .nets import create_cnn as create_cnn, find_weights as find_weights, unet_learner as unet_learner
+from .nets import create_cnn as create_cnn, fetch_weights as fetch_weights, find_weights as find_weights
+from .nets import unet_learner as unet_learner
 from .tiles import clear_cache as clear_cache, get_transforms as get_transforms
 from .train import Callback as Callback, Learner as Learner, accuracy as accuracy
 from .train import accuracy_thresh as accuracy_thresh, average_precision as average_precision
