@@ -191,27 +191,6 @@ def test_public_functions_are_documented(file):
         if isinstance(node, ast.FunctionDef): assert node.args.kwarg is None, f'{file.name}: {node.name} takes **{node.args.kwarg.arg}'
 
 
-def public_functions(tree):
-    "Of a module, with the methods of its classes."
-    for node in tree.body:
-        if getattr(node, 'name', '_').startswith('_'): continue
-        inner = node.body if isinstance(node, ast.ClassDef) else [node]
-        yield from (n for n in inner if isinstance(n, ast.FunctionDef) and (n.name == '__init__' or not n.name.startswith('_')))
-
-
-@pytest.mark.parametrize('file', [file for file in modules if file.stem in ('cli', 'compat', 'core', 'files') or file.parent.name == 'answers'],
-                         ids=lambda p: p.stem)
-def test_public_parameters_have_a_comment(file):
-    "Each on a line of its own; or the function wraps another, whose docstring has them."
-    lines = file.read_text(encoding='utf-8').splitlines()
-    for node in public_functions(ast.parse('\n'.join(lines))):
-        if any('wraps(' in ast.unparse(d) for d in node.decorator_list): continue
-        args = node.args.args + node.args.kwonlyargs
-        own = [arg for arg in args if arg.arg not in ('self', 'cls')]
-        bare = [arg.arg for arg in own if '#' not in lines[arg.lineno - 1] or arg.lineno == node.lineno]
-        assert not bare, f'{file.stem}.{node.name}: {bare} have no comment'
-
-
 @pytest.mark.parametrize('file', chapters, ids=lambda p: p.stem)
 def test_chapter_is_fit_to_read(file):
     "A chapter begins with title and subtitle, stores no error and no path of somebody's machine, and never runs on without prose."
