@@ -1471,6 +1471,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'planet_course/train/schedule.py'),
                                               'planet_course.train.schedule.LRSuggestion.__str__': ( 'train/schedule.html#lrsuggestion.__str__',
                                                                                                      'planet_course/train/schedule.py'),
+                                              'planet_course.train.schedule.LRSuggestion.lr': ( 'train/schedule.html#lrsuggestion.lr',
+                                                                                                'planet_course/train/schedule.py'),
                                               'planet_course.train.schedule._check_rate': ( 'train/schedule.html#_check_rate',
                                                                                             'planet_course/train/schedule.py'),
                                               'planet_course.train.schedule._cosine': ( 'train/schedule.html#_cosine',

@@ -142,7 +142,7 @@ class Recorder:
     def plot(self,
         skip_start:int=10,      # points left out at the beginning, where the moving average has not settled
         skip_end:int=5,         # points left out at the end, where the loss explodes
-        suggestion:bool=False,  # mark the steepest descent, and print both suggestions
+        suggestion:bool=False,  # mark the steepest descent, or what is said where there is none, and print it
         mark:float|Sequence[float]=(), # rates that you chose, drawn as upright lines
         ax=None,                # matplotlib axes to draw on
     ): # the axes
@@ -151,7 +151,7 @@ class Recorder:
         Parameters:
             skip_start: points left out at the beginning, where the moving average has not settled
             skip_end: points left out at the end, where the loss explodes
-            suggestion: mark the steepest descent, and print both suggestions
+            suggestion: mark the steepest descent, or what is said where there is none, and print it
             mark: rates that you chose, drawn as upright lines
             ax: matplotlib axes to draw on
 
@@ -168,7 +168,7 @@ class Recorder:
             found = suggest_lr(lrs, losses, skip_start, skip_end)
             print(found or too_few_points)
             if found:
-                ax.plot(found.min_grad_lr, losses[lrs == found.min_grad_lr], 'o', color='red')
+                ax.plot(found.lr, np.interp(found.lr, lrs, losses), 'o', color='red')
         for rate in np.atleast_1d(mark):
             ax.axvline(rate, color='grey', linestyle='--')
             ax.annotate(f'{rate:g}', (rate, 1), xycoords=('data', 'axes fraction'), ha='center', va='bottom')

@@ -146,26 +146,44 @@ def smooth(
 
 # %% ../../nbs/train/02_schedule.ipynb #5f269854
 class LRSuggestion(NamedTuple):
-    """Two rates read off a finder's curve; printed, the lesson's two lines.
+    """What was read off a finder's curve; printed, the lesson's two lines, or one that says there is no slope.
 
     Attributes:
         min_grad_lr: where the loss falls most steeply
         min_loss_lr_by_10: a tenth of the rate with the lowest loss
+        fall: by which share the loss fell to its lowest value, in [0, 1]
+        rise_lr: the last rate whose loss is within a twentieth of the lowest
     """
     min_grad_lr:float       # where the loss falls most steeply
     min_loss_lr_by_10:float # a tenth of the rate with the lowest loss
+    fall:float              # by which share the loss fell to its lowest value, in [0, 1]
+    rise_lr:float           # the last rate whose loss is within a twentieth of the lowest
+
+    @property
+    def lr(self) -> float: # where the loss falls most steeply; without a slope, a tenth of where it rises
+        """The rate to draw.
+
+        Returns:
+            where the loss falls most steeply; without a slope, a tenth of where it rises
+        """
+        return self.min_grad_lr if self.fall >= 0.2 else self.rise_lr/10
 
     def __str__(self) -> str:
+        if self.fall < 0.2:
+            return (f'No slope: the loss falls by {self.fall:.0%} only, and stays low up to {self.rise_lr:.2E}. '
+                    f'A tenth of that: {self.lr:.2E}')
         return (f'Min numerical gradient: {self.min_grad_lr:.2E}\n'
                 f'Min loss divided by 10: {self.min_loss_lr_by_10:.2E}')
 
+# %% ../../nbs/train/02_schedule.ipynb #3ca0acd2
 def suggest_lr(
     lrs:Sequence[float],    # the rates tried, rising by equal factors
     losses:Sequence[float], # the loss at each, already smoothed; may be shorter, the finder stops early
     skip_start:int=10,      # points left out at the beginning, at least 0
     skip_end:int=5,         # points left out at the end, at least 0
 ) -> LRSuggestion|None:     # None with fewer than two points left
-    """Where the loss falls most steeply (per step of the log rate), and a tenth of where it is lowest.
+    """Where the loss falls most steeply (per step of the log rate), a tenth of where it is lowest, and whether
+    it falls at all.
 
     Points from the first loss on that is not finite are left out. Raises `ValueError` for
     negative skips, or more losses than rates.
@@ -187,4 +205,9 @@ def suggest_lr(
     stop = (bad[0] if len(bad) else len(losses)) - skip_end
     lrs, losses = lrs[skip_start:max(stop, 0)], losses[skip_start:max(stop, 0)]
     if len(losses) < 2: return None
-    return LRSuggestion(float(lrs[np.gradient(losses).argmin()]), float(lrs[losses.argmin()]/10))
+    low = losses.argmin()
+    high = losses[:low + 1].max()
+    fall = (high - losses[low])/high if high > 0 else 1.    # no share of what is below zero
+    near = np.flatnonzero(losses <= losses[low] + abs(losses[low])/20)
+    return LRSuggestion(float(lrs[np.gradient(losses).argmin()]), float(lrs[low]/10), float(fall),
+                        float(lrs[near[-1]]))
