@@ -153,11 +153,13 @@ class LRSuggestion(NamedTuple):
         min_loss_lr_by_10: a tenth of the rate with the lowest loss
         fall: by which share the loss fell to its lowest value, in [0, 1]
         rise_lr: the last rate whose loss is within a twentieth of the lowest
+        slope: does it fall by a fifth, or by a tenth without many turns?
     """
     min_grad_lr:float       # where the loss falls most steeply
     min_loss_lr_by_10:float # a tenth of the rate with the lowest loss
     fall:float              # by which share the loss fell to its lowest value, in [0, 1]
     rise_lr:float           # the last rate whose loss is within a twentieth of the lowest
+    slope:bool              # does it fall by a fifth, or by a tenth without many turns?
 
     @property
     def lr(self) -> float: # where the loss falls most steeply; without a slope, a tenth of where it rises
@@ -166,10 +168,10 @@ class LRSuggestion(NamedTuple):
         Returns:
             where the loss falls most steeply; without a slope, a tenth of where it rises
         """
-        return self.min_grad_lr if self.fall >= 0.2 else self.rise_lr/10
+        return self.min_grad_lr if self.slope else self.rise_lr/10
 
     def __str__(self) -> str:
-        if self.fall < 0.2:
+        if not self.slope:
             return (f'No slope: the loss falls by {self.fall:.0%} only, and stays low up to {self.rise_lr:.2E}. '
                     f'A tenth of that: {self.lr:.2E}')
         return (f'Min numerical gradient: {self.min_grad_lr:.2E}\n'
@@ -208,6 +210,8 @@ def suggest_lr(
     low = losses.argmin()
     high = losses[:low + 1].max()
     fall = (high - losses[low])/high if high > 0 else 1.    # no share of what is below zero
+    way = np.abs(np.diff(losses[:low + 1])).sum()           # all ups and downs
+    slope = fall >= 0.2 or fall >= 0.1 and high - losses[low] >= 0.8*way
     near = np.flatnonzero(losses <= losses[low] + abs(losses[low])/20)
     return LRSuggestion(float(lrs[np.gradient(losses).argmin()]), float(lrs[low]/10), float(fall),
-                        float(lrs[near[-1]]))
+                        float(lrs[near[-1]]), bool(slope))
