@@ -88,8 +88,9 @@ class _Stages(dict):
     "Stages by name; one that is not there is an error that can be read."
     def __missing__(self, name):
         there = ', '.join(self) or 'none yet'
-        raise KeyError(f'no stage {name!r} has been run to its end in this session (there is: {there}). Run its '
-                       'cell, the one with stage=...; saved weights of an earlier session: learn.load(name).')
+        raise KeyError(f'no stage {name!r} has been run to its end since this learner was made (there is: '
+                       f'{there}). Run its cell, the one with stage=...; for weights that were saved: '
+                       'learn.load(name).')
 
 # %% ../../nbs/train/03_recorder.ipynb #fd0ea26a
 def _axes(ax, xlabel, ylabel, xscale='linear'):

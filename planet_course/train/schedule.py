@@ -172,8 +172,8 @@ class LRSuggestion(NamedTuple):
 
     def __str__(self) -> str:
         if not self.slope:
-            return (f'No slope: the loss falls by {self.fall:.0%} only, and stays low up to {self.rise_lr:.2E}. '
-                    f'A tenth of that: {self.lr:.2E}')
+            return (f'No slope: the loss falls by {self.fall:.0%} only, and stays low up to '
+                    f'{self.rise_lr:.2E}. A tenth of that: {self.lr:.2E}')
         return (f'Min numerical gradient: {self.min_grad_lr:.2E}\n'
                 f'Min loss divided by 10: {self.min_loss_lr_by_10:.2E}')
 
