@@ -184,8 +184,8 @@ def suggest_lr(
     skip_start:int=10,      # points left out at the beginning, at least 0
     skip_end:int=5,         # points left out at the end, at least 0
 ) -> LRSuggestion|None:     # None with fewer than two points left
-    """Where the loss falls most steeply (per step of the log rate), a tenth of where it is lowest, and whether
-    it falls at all.
+    """Where the loss falls most steeply (per step of the log rate), a tenth of where it is lowest, and
+    whether it falls at all.
 
     Points from the first loss on that is not finite are left out. Raises `ValueError` for
     negative skips, or more losses than rates.
