@@ -669,6 +669,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'planet_course.device.trim_memory': ('device.html#trim_memory', 'planet_course/device.py'),
                                       'planet_course.device.tuned_kernels': ('device.html#tuned_kernels', 'planet_course/device.py')},
             'planet_course.files': { 'planet_course.files.PlanetFolder': ('files.html#planetfolder', 'planet_course/files.py'),
+                                     'planet_course.files._clear': ('files.html#_clear', 'planet_course/files.py'),
                                      'planet_course.files._is_a_writers': ('files.html#_is_a_writers', 'planet_course/files.py'),
                                      'planet_course.files._is_folder': ('files.html#_is_folder', 'planet_course/files.py'),
                                      'planet_course.files._lock': ('files.html#_lock', 'planet_course/files.py'),

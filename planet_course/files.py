@@ -9,6 +9,7 @@ __all__ = ['PICTURE_FORMATS', 'full_path', 'PlanetFolder', 'planet_folder', 'sta
 # %% ../nbs/01_files.ipynb #a517581c
 import errno, hashlib, os, re, shlex, shutil, stat, sys, tempfile
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Iterator, NamedTuple
 
@@ -169,15 +170,21 @@ def _is_a_writers(place:os.DirEntry) -> bool:
         return os.listdir(place) == ['new']
     except OSError: return False    # gone meanwhile, or another user's
 
+# %% ../nbs/01_files.ipynb #ccf1c793
+@cache
+def _clear(folder:Path) -> None:
+    "Remove what killed writers left in a folder, the first time that this process writes there."
+    with suppress(OSError), os.scandir(folder) as beside:   # a folder may be written to and not listed
+        for place in filter(_is_a_writers, beside):
+            _remove_dead(Path(place))
+
 # %% ../nbs/01_files.ipynb #0cd5d7a4
 def _make_place(file:Path) -> tuple[Path, int|None]:
     "A new folder beside `file`, and the lock on it. Raises `FileExistsError` for a hundred writers at once."
     places = [file.with_name(f'{file.name}.{i}.tmp') for i in range(100)]
     for place in places[:8]:
         _remove_dead(place)
-    with suppress(OSError), os.scandir(file.parent) as beside:  # a folder may be written to and not listed
-        for place in filter(_is_a_writers, beside):
-            _remove_dead(Path(place))
+    _clear(file.parent)
     for place in places:
         try:
             place.mkdir()
