@@ -115,10 +115,13 @@ def _load_and_label(args:argparse.Namespace) -> int: # exit status
         return int(_write_table(predictor, list(_files_and_errors(args.pictures)), args.bs, table) > 0)
 
 # %% ../nbs/08_cli.ipynb #67479f8a
-def _forget_stdout() -> None:
-    "What waits to be written must not fail once more when Python ends."
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _write_out(stream:TextIO) -> None:
+    "What waits to be written is written, or forgotten: it must not fail once more when Python ends."
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 # %% ../nbs/08_cli.ipynb #478dbe5a
 _STOPPED = 'stopped by Ctrl-C; the table ends with the last picture that was labelled'
@@ -159,8 +162,10 @@ def main(
             return 130
         except _TableLost as e:
             _to_stderr(f'standard output takes no more ({e}): the table is not whole')
-            _forget_stdout()
+            _write_out(sys.stdout)
             return 1
         except (OSError, ValueError, RuntimeError, AssertionError, MemoryError) as e: # Assertion..: no CUDA
             _to_stderr(str(e) or type(e).__name__)
             return 2
+        finally:
+            _write_out(err)
