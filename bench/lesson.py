@@ -43,7 +43,7 @@ def run(bunches:dict, arch, weights, epochs:int, steps:int) -> tuple[list, list]
             if steps:
                 learn.lr_find(num_it=steps)
                 found = learn.recorder.records[-1]
-                rates += [dict(stage=f'stage-{part}-{size}', lr=r[-1], loss=loss) for r, loss in zip(found.lrs, found.losses)]
+                rates += [dict(stage=f'stage-{part}-{size}', lr=f'{r[-1]:.3g}', loss=loss) for r, loss in zip(found.lrs, found.losses)]
             seconds = fit(learn, epochs, slices, f'stage-{part}-{size}')
             done = learn.recorder.fits[-1]
             rows += [dict(stage=done.stage, epoch=i, train_loss=done.smoothed()[end - 1], valid_loss=loss, f2=m['fbeta'], seconds=seconds)
@@ -55,13 +55,12 @@ def run(bunches:dict, arch, weights, epochs:int, steps:int) -> tuple[list, list]
 def save(rows:list, file:Path, line:str) -> None:
     "Add rows to a table; its first lines say on which machine each run was made."
     if not rows: return
-    old = file.read_text() if file.exists() else ''
-    said = [text for text in old.splitlines() if text.startswith('#')]
-    if line not in said: said.append(line)
-    table = pd.DataFrame(rows).round(dict(loss=4, train_loss=5, valid_loss=5, f2=4, seconds=1))
-    table['lr' if 'lr' in table else 'epoch'] = table['lr' if 'lr' in table else 'epoch'].map('{:.3g}'.format)
-    if said and old: table = pd.concat([pd.read_csv(file, comment='#', dtype=str), table.astype(str)])
-    file.write_text('\n'.join([*said, table.to_csv(index=False)]))
+    table = pd.DataFrame(rows).round(dict(loss=4, train_loss=5, valid_loss=5, f2=4, seconds=1)).astype(str)
+    lines = [line]
+    if file.exists():
+        lines = list(dict.fromkeys([*(text for text in file.read_text().splitlines() if text.startswith('#')), line]))
+        table = pd.concat([pd.read_csv(file, comment='#', dtype=str), table])
+    file.write_text('\n'.join([*lines, table.to_csv(index=False)]))
 
 
 def main():

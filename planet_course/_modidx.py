@@ -1049,6 +1049,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'planet_course/nets/weights.py'),
                                             'planet_course.nets.weights._ways': ( 'nets/weights.html#_ways',
                                                                                   'planet_course/nets/weights.py'),
+                                            'planet_course.nets.weights._weights_and_file': ( 'nets/weights.html#_weights_and_file',
+                                                                                              'planet_course/nets/weights.py'),
                                             'planet_course.nets.weights._with_todays_names': ( 'nets/weights.html#_with_todays_names',
                                                                                                'planet_course/nets/weights.py'),
                                             'planet_course.nets.weights.arch_function': ( 'nets/weights.html#arch_function',

